@@ -1,0 +1,1 @@
+"""What crosses a service border: Kafka topics and message types, generated from `contracts/`."""

@@ -1,0 +1,1 @@
+"""Plumbing shared by the services. It knows nothing about tickets."""

@@ -1,0 +1,22 @@
+"""Log lines go to standard error, one per record, with the trace they belong to."""
+
+import logging
+
+from libs.tracing import current_trace_id
+
+
+class _TraceFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        record.trace_id = current_trace_id()
+        return super().format(record)
+
+
+def configure_logging(level: str) -> None:
+    """Sets the level (`debug`, `info`, `warning`, `error`) and the shape of all log lines."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_TraceFormatter("%(asctime)s %(levelname)s %(name)s trace=%(trace_id)s %(message)s"))
+    names = logging.getLevelNamesMapping()
+    logging.basicConfig(handlers=[handler], level=names.get(level.upper(), logging.INFO), force=True)
+    # These tell each request or reconnection: the services say it once, in their own words.
+    for name, quiet in (("httpx", logging.WARNING), ("stripe", logging.WARNING), ("aiokafka", logging.ERROR)):
+        logging.getLogger(name).setLevel(quiet)

@@ -1,0 +1,1 @@
+"""Kafka with exactly one effect: outbox, relay, inbox, subscriptions, dead letters."""

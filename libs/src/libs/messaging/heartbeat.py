@@ -1,0 +1,41 @@
+"""The worker's sign of life: a small file, rewritten while its parts make progress."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import msgspec
+
+STALE_SECONDS = 30.0
+
+
+class Heartbeat:
+    """Collects what each part of a worker last said, and when."""
+
+    def __init__(self) -> None:
+        self._reports: dict[str, tuple[float, str]] = {}
+
+    def report(self, part: str, status: str) -> None:
+        self._reports[part] = (time.monotonic(), status)
+
+    def status(self) -> tuple[str, str]:
+        """(`ready` | `starting`, what keeps it from being ready)."""
+        troubles: list[str] = []
+        for part, (at, status) in sorted(self._reports.items()):
+            if time.monotonic() - at > STALE_SECONDS:
+                troubles.append(f"{part}: no progress for {time.monotonic() - at:.0f} s")
+            elif status not in ("ready", "standing by"):
+                troubles.append(f"{part}: {status}")
+        if not self._reports:
+            return "starting", "starting"
+        return ("starting", "; ".join(troubles)) if troubles else ("ready", "")
+
+    async def write(self, path: str) -> None:
+        """Rewrites the file every second, for ever."""
+        new = Path(f"{path}.new")
+        while True:
+            status, detail = self.status()
+            # A few bytes: quicker than a thread.
+            new.write_bytes(msgspec.json.encode({"status": status, "detail": detail}))  # noqa: ASYNC240
+            new.replace(path)  # noqa: ASYNC240
+            await asyncio.sleep(1)

@@ -1,0 +1,68 @@
+"""Connections and transactions. A function that takes `conn` never commits."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+
+Conn = AsyncConnection[TupleRow]
+Pool = AsyncConnectionPool[Conn]
+
+# SQLSTATEs of faults that pass: connection gone, no resources, shutdown, locks, a failed-over primary.
+_TRANSIENT_CLASSES = ("08", "53", "57")
+_TRANSIENT_CODES = ("40001", "40P01", "55P03", "25006")
+
+
+def create_pool(url: str, *, max_size: int = 10) -> Pool:
+    """A pool of autocommit connections, not yet open.
+
+    A caller waits at most 2 s for a connection and at most 200 callers wait; beyond that the pool raises
+    `PoolTimeout` or `TooManyRequests`.
+    """
+    return AsyncConnectionPool(
+        url,
+        min_size=1,
+        max_size=max_size,
+        open=False,
+        timeout=2,
+        max_waiting=200,
+        reconnect_timeout=5,
+        kwargs={"autocommit": True, "connect_timeout": 3, "application_name": "ticketing"},
+    )
+
+
+@asynccontextmanager
+async def transaction(pool: Pool) -> AsyncGenerator[Conn]:
+    """A connection within one transaction: committed at the end, rolled back by an exception."""
+    async with pool.connection() as conn, conn.transaction():
+        yield conn
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same work may succeed later without anyone mending anything."""
+    if isinstance(error, PoolTimeout | TooManyRequests):
+        return True
+    if not isinstance(error, psycopg.Error):
+        return False
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return error.sqlstate.startswith(_TRANSIENT_CLASSES) or error.sqlstate in _TRANSIENT_CODES
+
+
+class PoolRepair:
+    """Weeds broken connections out of a pool, one repair at a time.
+
+    After a restart of PostgreSQL every pooled connection is stale, and each would fail one request.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._pool.check())

@@ -1,0 +1,48 @@
+"""Request bodies are decoded strictly: `"7"` is no integer, and an error names its field."""
+
+import re
+from typing import Any
+
+import msgspec
+from litestar import Request
+
+from libs.web.problems import InvalidRequest
+
+_PATH_IN_MESSAGE = re.compile(r"^(?P<detail>.*) - at `\$(?P<path>.*)`$", re.DOTALL)
+
+
+class StrictRequest(Request[Any, Any, Any]):
+    """Decodes JSON straight into the struct that the handler's `data` is annotated with."""
+
+    async def json(self) -> Any:
+        field = getattr(self.route_handler, "parsed_data_field", None)
+        target = field.annotation if field is not None else Any
+        return decode_body(await self.body(), target)
+
+
+def decode_body(body: bytes, target: Any) -> Any:
+    """Raises `InvalidRequest` with a JSON Pointer (RFC 6901) to what is wrong."""
+    try:
+        value = msgspec.json.decode(body, type=target)
+        _refuse_null_characters(body)
+    except msgspec.ValidationError as error:
+        match = _PATH_IN_MESSAGE.match(str(error))
+        if match is None:
+            raise InvalidRequest.at("/", str(error)) from None
+        raise InvalidRequest.at(_json_pointer(match["path"]), match["detail"]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest.at("/", f"the body is not JSON: {error}") from None
+    return value
+
+
+def _refuse_null_characters(body: bytes) -> None:
+    # PostgreSQL's text cannot hold U+0000.
+    if b"\\u0000" in body:
+        raise InvalidRequest.at("/", "the character U+0000 is not allowed")
+
+
+def _json_pointer(path: str) -> str:
+    """`.seats[0].section` of msgspec's messages -> `/seats/0/section`."""
+    return (
+        re.sub(r"\.|\[(\d+|\.\.\.)\]", lambda match: "/" + (match[1] or ""), path).replace("//", "/") or "/"
+    )

@@ -1,0 +1,27 @@
+"""The HTTP process."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from libs.web.application import create_service_app
+from litestar import Litestar
+
+from inventory.routes import ROUTES
+from inventory.seat_maps import SeatMaps
+from inventory.settings import settings_of
+from inventory.tickets import load_ticket_codes
+
+
+def create_app() -> Litestar:
+    settings = settings_of("app")
+
+    @asynccontextmanager
+    async def inventory_parts(app: Litestar) -> AsyncGenerator[None]:
+        app.state.settings = settings
+        app.state.seat_maps = SeatMaps(app.state.pool)
+        app.state.ticket_codes = await load_ticket_codes(app.state.pool)
+        yield
+
+    return create_service_app(
+        settings, service="inventory", title="Inventory", routes=ROUTES, lifespan=[inventory_parts]
+    )

@@ -1,0 +1,20 @@
+"""The background process: consumers, outbox relay, sweepers."""
+
+import asyncio
+
+from libs.messaging.worker import run_worker
+
+from inventory.consumers import HANDLERS
+from inventory.holds import expire_holds, release_holds_of_cancelled_events
+from inventory.sales import void_orders_of_cancelled_events
+from inventory.settings import settings_of
+
+if __name__ == "__main__":
+    asyncio.run(
+        run_worker(
+            settings_of("worker"),
+            service="inventory",
+            handlers=HANDLERS,
+            sweeps={0.5: [expire_holds, release_holds_of_cancelled_events, void_orders_of_cancelled_events]},
+        )
+    )

@@ -1,0 +1,271 @@
+"""Holds: all or none, one owner, an exact deadline, an exact quota."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import httpx
+import msgspec
+import pytest
+from contracts.messages import HoldExpired, HoldExtended, HoldLost, HoldPlaced, HoldReleased, OrderCancelled
+from inventory.holds import expire_holds
+from libs.ids import new_id
+from libs.postgres import Pool
+from libs.testing import Tokens
+
+from services.inventory.tests.support import Buyer, Database, Deliver, OnSale, make_event
+
+
+async def test_hold_names_seats_price_and_deadline(buyer: Buyer, on_sale: OnSale, database: Database) -> None:
+    hold = await buyer.hold(on_sale.event_id, on_sale.seat_ids[:2])
+    assert (hold["amountMinor"], hold["currency"], hold["status"]) == (9000, "eur", "active")
+    assert {seat["status"] for seat in hold["seats"]} == {"reserved"}
+    assert await buyer.get(f"/reservations/{hold['id']}") == hold
+    assert await buyer.get("/reservations") == [hold]
+    [placed] = await database.said(hold["id"])
+    assert isinstance(placed, HoldPlaced)
+    assert (placed.user_id, placed.amount_minor, len(placed.seats)) == (buyer.id, 9000, 2)
+
+
+async def test_second_buyer_is_refused_when_one_of_the_seats_is_held(
+    buyer: Buyer, rival: Buyer, on_sale: OnSale, database: Database
+) -> None:
+    await buyer.hold(on_sale.event_id, on_sale.seat_ids[1:2])
+    answer = await rival.try_hold(on_sale.event_id, on_sale.seat_ids[:3])
+    assert answer.status_code == 409
+    assert answer.json()["seatIds"] == [str(on_sale.seat_ids[1])]
+    assert await database.seat_statuses(on_sale.event_id) == {"active": 1, "free": 9}
+
+
+async def test_fifty_buyers_of_one_seat_make_one_owner(
+    client: httpx.AsyncClient, tokens: Tokens, on_sale: OnSale
+) -> None:
+    buyers = [Buyer(client, tokens) for _ in range(50)]
+    answers = await asyncio.gather(
+        *(each.try_hold(on_sale.event_id, on_sale.seat_ids[:1]) for each in buyers)
+    )
+    assert sorted(answer.status_code for answer in answers) == [200] + [409] * 49
+
+
+async def test_overlapping_holds_in_opposite_order_never_deadlock_or_share_a_seat(
+    client: httpx.AsyncClient, tokens: Tokens, on_sale: OnSale, database: Database
+) -> None:
+    seats = on_sale.seat_ids
+    wishes = [list(reversed(seats[start : start + 3])) for start in range(8)] * 4
+    answers = await asyncio.gather(
+        *(Buyer(client, tokens).try_hold(on_sale.event_id, wish) for wish in wishes)
+    )
+    assert {answer.status_code for answer in answers} == {200, 409}
+    held = [seat["id"] for answer in answers if answer.status_code == 200 for seat in answer.json()["seats"]]
+    assert len(held) == len(set(held))
+    assert (await database.seat_statuses(on_sale.event_id))["active"] == len(held)
+
+
+async def test_quota_is_exact_under_parallel_requests_of_one_buyer(buyer: Buyer, deliver: Deliver) -> None:
+    event = make_event(60)
+    await deliver(event.published, event.seat_map)
+    answers = await asyncio.gather(
+        *(buyer.try_hold(event.event_id, [seat_id]) for seat_id in event.seat_ids[:50])
+    )
+    assert sorted(answer.status_code for answer in answers) == [200] * 10 + [409] * 40
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"hold_quota"}
+
+
+async def test_overdue_hold_is_taken_over_and_its_other_seats_are_free(
+    buyer: Buyer, rival: Buyer, on_sale: OnSale, database: Database
+) -> None:
+    first = await buyer.hold(on_sale.event_id, on_sale.seat_ids[:3])
+    await database.pass_deadline(first["id"])
+    await rival.hold(on_sale.event_id, on_sale.seat_ids[:1])
+    assert (await buyer.get(f"/reservations/{first['id']}"))["status"] == "expired"
+    assert [type(each) for each in await database.said(first["id"])] == [HoldPlaced, HoldExpired]
+    await rival.hold(on_sale.event_id, on_sale.seat_ids[1:3])
+
+
+async def test_many_buyers_take_over_one_overdue_hold_once(
+    client: httpx.AsyncClient, buyer: Buyer, tokens: Tokens, on_sale: OnSale, database: Database
+) -> None:
+    first = await buyer.hold(on_sale.event_id, on_sale.seat_ids[:5])
+    await database.pass_deadline(first["id"])
+    wishes = [on_sale.seat_ids[index : index + 2] for index in (0, 3, 1, 2, 0, 3)]
+    answers = await asyncio.gather(
+        *(Buyer(client, tokens).try_hold(on_sale.event_id, wish) for wish in wishes)
+    )
+    held = [seat["id"] for answer in answers if answer.status_code == 200 for seat in answer.json()["seats"]]
+    assert len(held) == len(set(held)) >= 4
+    assert {answer.status_code for answer in answers} <= {200, 409}
+    expired = [each for each in await database.said(first["id"]) if isinstance(each, HoldExpired)]
+    assert len(expired) == 1
+
+
+async def test_sweeper_expires_what_nobody_took_over(
+    buyer: Buyer, on_sale: OnSale, database: Database, worker_pool: Pool
+) -> None:
+    overdue = await buyer.hold(on_sale.event_id, on_sale.seat_ids[:1])
+    running = await buyer.hold(on_sale.event_id, on_sale.seat_ids[1:2])
+    await database.pass_deadline(overdue["id"])
+    await asyncio.gather(expire_holds(worker_pool), expire_holds(worker_pool))
+    assert [type(each) for each in await database.said(overdue["id"])] == [HoldPlaced, HoldExpired]
+    assert [type(each) for each in await database.said(running["id"])] == [HoldPlaced]
+
+
+async def test_buyer_lets_go_and_again_nothing_happens(
+    buyer: Buyer, rival: Buyer, client: httpx.AsyncClient, on_sale: OnSale, database: Database
+) -> None:
+    hold = await buyer.hold(on_sale.event_id, on_sale.seat_ids[:1])
+    path = f"/reservations/{hold['id']}"
+    assert (await client.delete(path, headers=rival.headers)).status_code == 404
+    assert (await client.get(path, headers=rival.headers)).status_code == 404
+    for _ in range(2):
+        assert (await client.delete(path, headers=buyer.headers)).status_code == 204
+    assert [type(each) for each in await database.said(hold["id"])] == [HoldPlaced, HoldReleased]
+    await rival.hold(on_sale.event_id, on_sale.seat_ids[:1])
+
+
+async def test_order_extends_the_hold_once_and_then_only_the_order_ends_it(
+    buyer: Buyer, client: httpx.AsyncClient, deliver: Deliver, on_sale: OnSale, database: Database
+) -> None:
+    hold = await buyer.hold(on_sale.event_id, on_sale.seat_ids[:1])
+    order = buyer.order_placed(hold, seconds=900)
+    await deliver(order, order)
+    extended = [each for each in await database.said(hold["id"]) if isinstance(each, HoldExtended)]
+    assert [(each.expires_at - order.expires_at).total_seconds() for each in extended] == [60]
+    answer = await client.delete(f"/reservations/{hold['id']}", headers=buyer.headers)
+    assert (answer.status_code, answer.json()["code"]) == (409, "order_pending")
+    cancelled = OrderCancelled(
+        order_id=order.order_id,
+        hold_id=order.hold_id,
+        event_id=order.event_id,
+        user_id=order.user_id,
+        reason="buyer",
+    )
+    await deliver(cancelled, cancelled)
+    said = await database.said(hold["id"])
+    assert [each.reason for each in said if isinstance(each, HoldReleased)] == ["order_cancelled"]
+    assert await database.seat_statuses(on_sale.event_id) == {"free": 9, "released": 1}
+
+
+async def test_order_revives_an_expired_hold_whose_seats_are_free(
+    buyer: Buyer, deliver: Deliver, on_sale: OnSale, database: Database, worker_pool: Pool
+) -> None:
+    hold = await buyer.hold(on_sale.event_id, on_sale.seat_ids[:2])
+    await database.pass_deadline(hold["id"])
+    await expire_holds(worker_pool)
+    await deliver(buyer.order_placed(hold))
+    assert (await buyer.get(f"/reservations/{hold['id']}"))["status"] == "active"
+    assert isinstance((await database.said(hold["id"]))[-1], HoldExtended)
+
+
+async def test_order_of_a_hold_whose_seats_are_gone_is_told_so(
+    buyer: Buyer, rival: Buyer, deliver: Deliver, on_sale: OnSale, database: Database
+) -> None:
+    hold = await buyer.hold(on_sale.event_id, on_sale.seat_ids[:2])
+    await database.pass_deadline(hold["id"])
+    await rival.hold(on_sale.event_id, on_sale.seat_ids[1:2])
+    await deliver(buyer.order_placed(hold))
+    last = (await database.said(hold["id"]))[-1]
+    assert isinstance(last, HoldLost)
+    assert last.reason == "expired"
+
+
+async def test_order_of_a_released_or_foreign_hold_is_lost(
+    buyer: Buyer,
+    rival: Buyer,
+    client: httpx.AsyncClient,
+    deliver: Deliver,
+    on_sale: OnSale,
+    database: Database,
+) -> None:
+    hold = await buyer.hold(on_sale.event_id, on_sale.seat_ids[:1])
+    await client.delete(f"/reservations/{hold['id']}", headers=buyer.headers)
+    await deliver(buyer.order_placed(hold), rival.order_placed(hold))
+    reasons = [each.reason for each in await database.said(hold["id"]) if isinstance(each, HoldLost)]
+    assert reasons == ["released", "unknown_hold"]
+
+
+async def test_placing_and_ordering_at_the_deadline_leave_one_owner(
+    buyer: Buyer, rival: Buyer, deliver: Deliver, on_sale: OnSale, database: Database
+) -> None:
+    for seat_id in on_sale.seat_ids:
+        hold = await buyer.hold(on_sale.event_id, [seat_id])
+        await database.pass_deadline(hold["id"])
+        order = buyer.order_placed(hold)
+        answer, _ = await asyncio.gather(rival.try_hold(on_sale.event_id, [seat_id]), deliver(order))
+        last = (await database.said(hold["id"]))[-1]
+        assert (answer.status_code, type(last)) in ((200, HoldLost), (409, HoldExtended))
+        cancelled = OrderCancelled(
+            order_id=order.order_id,
+            hold_id=order.hold_id,
+            event_id=order.event_id,
+            user_id=order.user_id,
+            reason="buyer",
+        )
+        await deliver(cancelled)
+
+
+async def test_unknown_and_repeated_seats_are_refused(buyer: Buyer, on_sale: OnSale) -> None:
+    stranger = new_id()
+    answer = await buyer.try_hold(on_sale.event_id, [on_sale.seat_ids[0], stranger])
+    assert (answer.status_code, answer.json()["seatIds"]) == (409, [str(stranger)])
+    answer = await buyer.try_hold(on_sale.event_id, on_sale.seat_ids[:1] * 2)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "/seatIds")
+
+
+async def test_old_unknown_event_is_404_at_once_and_a_fresh_one_is_waited_for(
+    buyer: Buyer, deliver: Deliver
+) -> None:
+    event = make_event()
+    fresh = asyncio.create_task(buyer.try_hold(event.event_id, event.seat_ids[:1]))
+    await asyncio.sleep(0)
+    await deliver(event.seat_map, event.published)
+    assert (await fresh).status_code == 200
+    old = msgspec.convert("018f6d2e-7a10-7c3b-9a51-1d6f0a2b3c01", type(event.event_id))
+    assert (await buyer.try_hold(old, event.seat_ids[:1])).status_code == 404
+
+
+async def test_draft_is_404_and_cancelled_event_409(buyer: Buyer, deliver: Deliver, on_sale: OnSale) -> None:
+    draft = make_event()
+    await deliver(msgspec.structs.replace(draft.published, status="draft"), draft.seat_map)
+    assert (await buyer.try_hold(draft.event_id, draft.seat_ids[:1])).status_code == 404
+    await deliver(msgspec.structs.replace(on_sale.published, status="cancelled", version=3))
+    answer = await buyer.try_hold(on_sale.event_id, on_sale.seat_ids[:1])
+    assert (answer.status_code, answer.json()["code"]) == (409, "event_cancelled")
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"seatIds": ["018f6d2e-7a10-7c3b-9a51-1d6f0a2b3c01"]}, "/"),
+        ({"eventId": 7, "seatIds": []}, "/eventId"),
+        ({"eventId": "018f6d2e-7a10-7c3b-9a51-1d6f0a2b3c01", "seatIds": []}, "/seatIds"),
+        ({"eventId": "018f6d2e-7a10-7c3b-9a51-1d6f0a2b3c01", "seatIds": ["x"]}, "/seatIds/0"),
+        ({"eventId": "018f6d2e-7a10-7c3b-9a51-1d6f0a2b3c01", "seatIds": "x"}, "/seatIds"),
+        ([], "/"),
+    ],
+)
+async def test_bad_body_is_400_and_names_the_field(
+    client: httpx.AsyncClient, buyer: Buyer, body: object, pointer: str
+) -> None:
+    answer = await client.post("/reservations", json=body, headers=buyer.headers)
+    assert answer.status_code == 400
+    problem = answer.json()
+    assert problem["errors"][0]["pointer"] == pointer
+    assert problem["message"] == problem["detail"]
+
+
+async def test_repeated_request_with_an_idempotency_key_gets_the_same_answer(
+    buyer: Buyer, on_sale: OnSale
+) -> None:
+    key = {"Idempotency-Key": str(new_id())}
+    first = await buyer.try_hold(on_sale.event_id, on_sale.seat_ids[:1], **key)
+    again = await buyer.try_hold(on_sale.event_id, on_sale.seat_ids[:1], **key)
+    assert first.status_code == again.status_code == 200
+    assert first.json() == again.json()
+    other = await buyer.try_hold(on_sale.event_id, on_sale.seat_ids[1:2], **key)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_deadline_is_the_databases_and_in_utc(buyer: Buyer, on_sale: OnSale) -> None:
+    hold = await buyer.hold(on_sale.event_id, on_sale.seat_ids[:1])
+    assert hold["expiresAt"].endswith("Z")
+    seconds = (datetime.fromisoformat(hold["expiresAt"]) - datetime.now(UTC)).total_seconds()
+    assert 590 < seconds <= 601
