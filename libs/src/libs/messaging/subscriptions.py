@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -159,10 +160,8 @@ class Subscription:
                 listener=_Listener(self),
             )
 
-            async def consume(records: list[ConsumerRecord[Any, Any]], subscriber: Any = subscriber) -> None:
-                await self._consume(records, subscriber.consumer)
-
-            subscriber(consume)
+            # One parameter only: FastStream spreads a list over several.
+            subscriber(partial(self._consume, subscriber))
             try:
                 await self._dead_letters.start()
                 await broker.start()
@@ -175,7 +174,7 @@ class Subscription:
                 await self._dead_letters.stop()
             await asyncio.sleep(0.5)
 
-    async def _consume(self, records: list[ConsumerRecord[Any, Any]], consumer: Any) -> None:
+    async def _consume(self, subscriber: Any, records: list[ConsumerRecord[Any, Any]]) -> None:
         async with self._working:
             try:
                 await self.handle_batch(records)
@@ -188,14 +187,14 @@ class Subscription:
                         each.offset for each in records if (each.topic, each.partition) == tuple(partition)
                     )
                     with suppress(IllegalStateError):  # no longer ours
-                        consumer.seek(partition, first)
+                        subscriber.consumer.seek(partition, first)
                 await asyncio.sleep(0.2)
                 return
             offsets: dict[TopicPartition, int] = {}
             for record in records:
                 offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
             try:
-                await consumer.commit(offsets)
+                await subscriber.consumer.commit(offsets)
             except (CommitFailedError, IllegalStateError):
                 log.info("offsets not committed after a rebalance: the inbox knows what was done")
 

@@ -61,11 +61,6 @@ class TokenVerifier:
         self._verified: dict[bytes, tuple[Caller, float]] = {}
         self._revoked: dict[UUID, float] = {}
 
-    def use_keys(self, keys: Iterable[jwt.PyJWK]) -> None:
-        """Replaces the key set: for auth itself, which need not ask for its own keys."""
-        self._keys = {key.key_id: key for key in keys if key.key_id and key.algorithm_name == ALGORITHM}
-        self._looked_at = time.monotonic()
-
     def trust(self, keys: Iterable[jwt.PyJWK]) -> None:
         """Replaces the key set; keys of another algorithm are left out."""
         self._keys = {key.key_id: key for key in keys if key.key_id and key.algorithm_name == ALGORITHM}
@@ -129,7 +124,7 @@ class TokenVerifier:
                 "the key set at %s is not to be had (%s): keeping the last one", self._jwks_url, error
             )
             return
-        self.use_keys(keys)
+        self.trust(keys)
 
     async def _load_revocations(self) -> None:
         # Older revocations concern tokens that have expired.
