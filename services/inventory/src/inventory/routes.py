@@ -258,7 +258,7 @@ async def get_ticket(ticket_id: FromPath[UUID], caller: NamedDependency[Caller],
 )
 async def get_ticket_qr(
     ticket_id: FromPath[UUID], caller: NamedDependency[Caller], state: State
-) -> Response[str]:
+) -> Response[bytes]:
     ticket = await _own_ticket(ticket_id, caller, state)
     picture = io.BytesIO()
     code = state.ticket_codes.sign(ticket.ticket_id, event_id=ticket.event_id)

@@ -1,0 +1,55 @@
+"""Traefik: the one public port. Its routes are in traefik/dynamic; this starts it."""
+
+import http.client
+import sys
+from pathlib import Path
+
+from embedded.programs import Program, get
+from embedded.settings import ROOT, SERVICES, Settings
+
+ROUTES = ROOT / "traefik" / "dynamic"
+OPTIONS = {
+    "providers.file.directory": str(ROUTES),
+    "global.checknewversion": "false",
+    "global.sendanonymoususage": "false",
+    "log.level": "WARN",
+    "log.nocolor": "true",
+    # A slow sender is cut off here; the services have no such limit of their own.
+    "entrypoints.web.transport.respondingtimeouts.readtimeout": "15s",
+    "entrypoints.web.transport.respondingtimeouts.writetimeout": "60s",
+    "entrypoints.web.transport.respondingtimeouts.idletimeout": "120s",
+    "entrypoints.web.transport.lifecycle.gracetimeout": "5s",
+    "entrypoints.web.http.maxheaderbytes": "65536",
+    # Which characters a path may hold is for the service to judge.
+    "entrypoints.web.http.sanitizepath": "false",
+    "entrypoints.web.http.aliasheadersstrategy": "delete",
+    "serverstransport.forwardingtimeouts.dialtimeout": "2s",
+    "serverstransport.forwardingtimeouts.responseheadertimeout": "60s",
+}
+
+
+def program(settings: Settings) -> Program:
+    port = settings.port("gateway")
+    options = OPTIONS | {"entrypoints.web.address": f"127.0.0.1:{port}"}
+    return Program(
+        name="gateway",
+        command=(
+            str(Path(sys.executable).with_name("traefik")),
+            *(f"--{name}={value}" for name, value in options.items()),
+        ),
+        environment={f"{service.upper()}_URL": settings.url(service) for service in SERVICES},
+        port=port,
+        trouble=lambda: _trouble(port),
+        stop_seconds=10,
+    )
+
+
+def _trouble(port: int) -> str | None:
+    try:
+        status, _ = get(port, "/health")
+    except OSError as error:
+        return f"does not answer on port {port}: {error.strerror or error}"
+    except http.client.HTTPException as error:
+        return f"answers no HTTP on port {port}: {error!r}"
+    # Any other answer comes from a route, be it that its service is not up yet.
+    return "has not read its routes yet" if status == 404 else None

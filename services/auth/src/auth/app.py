@@ -1,0 +1,47 @@
+"""The HTTP process: `granian --interface asgi --factory auth.app:create_app`."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+
+from libs.web.application import create_service_app
+from litestar import Litestar
+
+from auth.keys import KeyRing
+from auth.passwords import PasswordHasher
+from auth.routes import ROUTES
+from auth.sessions import Sessions
+from auth.settings import Settings, settings_for
+from auth.users import Accounts
+
+
+def create_app() -> Litestar:
+    settings = settings_for("app")
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncGenerator[None]:
+        async with _resources(app, settings):
+            yield
+
+    return create_service_app(
+        settings, service="auth", title="Accounts and tokens", routes=ROUTES, lifespan=[lifespan]
+    )
+
+
+@asynccontextmanager
+async def _resources(app: Litestar, settings: Settings) -> AsyncGenerator[None]:
+    keys = KeyRing(pool=app.state.pool, verifier=app.state.token_verifier, settings=settings)
+    hasher = PasswordHasher(threads=settings.password_threads)
+    sessions = Sessions(keys=keys, settings=settings)
+    app.state.key_ring = keys
+    app.state.sessions = sessions
+    app.state.accounts = Accounts(pool=app.state.pool, hasher=hasher, sessions=sessions)
+    await keys.try_load()
+    refreshing = asyncio.create_task(keys.keep_fresh())
+    try:
+        yield
+    finally:
+        refreshing.cancel()
+        with suppress(asyncio.CancelledError):
+            await refreshing
+        hasher.close()

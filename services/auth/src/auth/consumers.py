@@ -1,0 +1,5 @@
+"""Auth listens to nobody."""
+
+from libs.messaging.subscriptions import Handlers
+
+HANDLERS: Handlers = {}

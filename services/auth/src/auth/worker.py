@@ -1,0 +1,27 @@
+"""The background process: `python -m auth.worker` sends the outbox and sweeps."""
+
+import asyncio
+
+from libs.messaging.worker import run_worker
+from libs.postgres import Pool
+
+from auth import queries
+from auth.consumers import HANDLERS
+from auth.settings import settings_for
+
+
+async def forget_old_tokens(pool: Pool) -> None:
+    async with pool.connection() as conn:
+        await queries.delete_expired_refresh_tokens(conn)
+        await queries.delete_old_revocations(conn)
+
+
+if __name__ == "__main__":
+    asyncio.run(
+        run_worker(
+            settings_for("worker"),
+            service="auth",
+            handlers=HANDLERS,
+            sweeps={3600.0: [forget_old_tokens]},
+        )
+    )

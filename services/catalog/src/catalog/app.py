@@ -1,0 +1,30 @@
+"""The HTTP process: `granian --interface asgi --factory catalog.app:create_app`."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from libs.web.application import create_service_app
+from litestar import Litestar
+
+from catalog.cache import EventCache
+from catalog.events import Events
+from catalog.routes import ROUTES
+from catalog.settings import settings_for
+
+
+def create_app() -> Litestar:
+    settings = settings_for("app")
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncGenerator[None]:
+        cache = EventCache(redis_url=settings.redis_url, ttl_seconds=settings.events_cache_ttl_seconds)
+        app.state.cache = cache
+        app.state.events = Events(pool=app.state.pool, cache=cache)
+        try:
+            yield
+        finally:
+            await cache.close()
+
+    return create_service_app(
+        settings, service="catalog", title="Events and venues", routes=ROUTES, lifespan=[lifespan]
+    )

@@ -1,0 +1,1 @@
+"""Orders, Stripe payments and refunds."""

@@ -1,0 +1,123 @@
+"""Stripe's events: verified over the raw bytes, stored once each, passed on in the same transaction.
+
+What an event says about a person or a card is neither kept nor logged.
+"""
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import stripe
+from contracts.messages import PaymentSucceeded
+from libs.messaging.outbox import publish
+from libs.postgres import Conn, Pool, transaction
+from libs.web.problems import InvalidRequest
+from msgspec import Struct
+
+from payments.alarms import raise_alarm
+from payments.errors import InvalidSignature
+from payments.queries import jobs
+from payments.queries import payments as queries
+
+log = logging.getLogger(__name__)
+
+# https://docs.stripe.com/webhooks#replay-attacks; events that were seen are told by their id.
+TOLERANCE_SECONDS = 300
+
+_REFUND_EVENTS = ("charge.refunded", "charge.refund.updated", "refund.updated", "refund.failed")
+
+
+class _Object(Struct, frozen=True):
+    """What we read of a PaymentIntent, charge, refund or dispute."""
+
+    id: str | None = None
+    payment_intent: Any = None
+    amount_received: int | None = None
+    currency: str | None = None
+    metadata: dict[str, str] | None = None
+
+
+class _Data(Struct, frozen=True):
+    object: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _Event(Struct, frozen=True):
+    """https://docs.stripe.com/api/events/object"""
+
+    id: str
+    type: str
+    created: Any = None
+    data: _Data = _Data()
+
+
+async def receive_event(pool: Pool, *, body: bytes, signature: str | None, secrets: Sequence[str]) -> None:
+    """Returns once the event is stored for good. Raises `InvalidSignature`, `InvalidRequest`."""
+    verify_signature(body, signature, secrets=secrets)
+    try:
+        event = msgspec.json.decode(body, type=_Event)
+    except msgspec.MsgspecError as error:
+        raise InvalidRequest.at("/", f"no event of Stripe's: {error}") from None
+    try:
+        subject = msgspec.json.decode(event.data.object, type=_Object)
+    except msgspec.ValidationError:
+        subject = _Object()  # of a kind that does not concern us
+    intent_id = subject.id if event.type.startswith("payment_intent.") else subject.payment_intent
+    async with transaction(pool) as conn:
+        is_new = await queries.insert_stripe_event(
+            conn,
+            event.id,
+            type_=event.type,
+            object_id=subject.id,
+            payment_intent_id=intent_id if isinstance(intent_id, str) else None,
+            created_at=datetime.fromtimestamp(event.created, UTC) if isinstance(event.created, int) else None,
+        )
+        if is_new:
+            await _pass_on(conn, event, subject)
+
+
+def verify_signature(body: bytes, signature: str | None, *, secrets: Sequence[str]) -> None:
+    """Any one secret will do: there are two while they are being rotated. Raises `InvalidSignature`."""
+    for secret in secrets:
+        try:
+            stripe.WebhookSignature.verify_header(body, signature, secret, TOLERANCE_SECONDS)
+        except (stripe.SignatureVerificationError, ValueError, TypeError):
+            continue  # ValueError: no UTF-8; TypeError: a signature that is not ASCII
+        return
+    # Nothing of the SDK's error, which carries the body.
+    raise InvalidSignature("The Stripe-Signature header does not match the body.")
+
+
+async def _pass_on(conn: Conn, event: _Event, subject: _Object) -> None:
+    if event.type == "payment_intent.succeeded":
+        await _pass_on_capture(conn, event, subject)
+    elif event.type in _REFUND_EVENTS and isinstance(subject.payment_intent, str):
+        await jobs.enqueue_reconciliation(conn, subject.payment_intent)
+    elif event.type == "charge.dispute.created":
+        raise_alarm("a payment is disputed", dispute=subject.id, intent=subject.payment_intent)
+    else:
+        log.info("stored, nothing to do: %s %s", event.type, event.id)
+
+
+async def _pass_on_capture(conn: Conn, event: _Event, subject: _Object) -> None:
+    try:
+        order_id = UUID((subject.metadata or {}).get("orderId", ""))
+    except ValueError:
+        log.warning("%s: payment %s names no order of ours", event.id, subject.id)
+        return
+    if not subject.id or subject.amount_received is None or subject.currency is None:
+        raise InvalidRequest.at(
+            "/data/object", "a succeeded PaymentIntent has an id, an amount and a currency"
+        )
+    await publish(
+        conn,
+        PaymentSucceeded(
+            order_id=order_id,
+            payment_intent_id=subject.id,
+            amount_minor=subject.amount_received,
+            currency=subject.currency.lower(),
+            stripe_event_id=event.id,
+        ),
+    )
