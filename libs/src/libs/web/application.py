@@ -12,6 +12,8 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.router import Router
+from litestar.routes import BaseRoute
 from litestar.static_files import create_static_files_router
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
 
@@ -77,7 +79,7 @@ def create_service_app(
         openapi_config=OpenAPIConfig(
             title=title,
             version="1.0.0",
-            path=f"/{service}",
+            openapi_router=_DocumentationRouter(f"/{service}", route_handlers=[], include_in_schema=False),
             use_handler_docstrings=True,
             components=Components(
                 security_schemes={"token": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
@@ -98,6 +100,15 @@ def create_service_app(
     app.state.freshness_gate = FreshnessGate()
     _refuse_open_routes(app)
     return app
+
+
+class _DocumentationRouter(Router):
+    """Without Litestar's own HTML page for other paths below it: those get a problem document."""
+
+    def register(self, value: ControllerRouterHandler) -> list[BaseRoute]:
+        if getattr(getattr(value, "fn", None), "__name__", "") == "handle_schema_path_not_found":
+            return []
+        return super().register(value)
 
 
 def _resources(settings: ServiceSettings) -> Lifespan:
