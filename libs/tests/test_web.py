@@ -1,0 +1,242 @@
+"""The HTTP edge: access, strict bodies, problems, idempotency, fresh ids."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import httpx
+import jwt
+import psycopg
+import pytest
+import pytest_asyncio
+from libs.ids import new_id, seconds_since_minted
+from libs.settings import ServiceSettings
+from libs.testing import Serve, Tokens
+from libs.web.access import admin, anyone, authenticated
+from libs.web.application import create_service_app
+from libs.web.freshness import FreshnessGate
+from libs.web.problems import TemporarilyUnavailable
+from libs.web.tokens import Caller
+from litestar import Litestar, get, post
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+from msgspec import Meta, Struct
+
+
+class Seat(Struct, rename="camel", forbid_unknown_fields=True):
+    seat_number: Annotated[int, Meta(ge=0)]
+    section: Annotated[str, Meta(min_length=1)]
+
+
+class Seats(Struct, rename="camel", forbid_unknown_fields=True):
+    seats: Annotated[list[Seat], Meta(max_length=3)]
+
+
+@post("/seats", guards=[anyone], status_code=200)
+async def echo(data: JSONBody[Seats]) -> Seats:
+    return data
+
+
+@get("/things/{thing_id:str}", guards=[anyone])
+async def thing(thing_id: FromPath[UUID]) -> dict[str, str]:
+    return {"id": str(thing_id)}
+
+
+@get("/boom", guards=[anyone])
+async def boom() -> None:
+    raise RuntimeError("SELECT secret FROM table")
+
+
+@get("/mine", guards=[authenticated])
+async def mine(caller: NamedDependency[Caller]) -> str:
+    return str(caller.user_id)
+
+
+@get("/office", guards=[admin])
+async def office() -> str:
+    return "ok"
+
+
+@post("/count", guards=[authenticated], status_code=200)
+async def count(state: State, data: JSONBody[dict[str, Any]]) -> dict[str, int]:
+    state.calls += 1
+    if data.get("fail"):
+        raise RuntimeError
+    await asyncio.sleep(data.get("seconds", 0))
+    return {"calls": state.calls}
+
+
+@pytest.fixture
+def app(environment: dict[str, str]) -> Litestar:
+    settings = ServiceSettings(
+        database_url=environment["INVENTORY_DATABASE_URL"], jwks_url="http://127.0.0.1:1/none"
+    )
+    app = create_service_app(
+        settings, service="inventory", title="Test", routes=[echo, thing, boom, mine, office, count]
+    )
+    app.state.calls = 0
+    return app
+
+
+@pytest_asyncio.fixture
+async def client(app: Litestar, serve: Serve) -> AsyncGenerator[httpx.AsyncClient]:
+    async with serve(app) as client:
+        yield client
+
+
+def test_route_without_an_access_rule_does_not_start() -> None:
+    @get("/open")
+    async def forgotten() -> str:
+        return ""
+
+    with pytest.raises(ValueError, match="names no access rule"):
+        create_service_app(
+            ServiceSettings(database_url="postgresql://x"),
+            service="inventory",
+            title="T",
+            routes=[forgotten],
+        )
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        (b'{"seats":[{"seatNumber":"7","section":"A"}]}', "/seats/0/seatNumber"),
+        (b'{"seats":[{"seatNumber":7.5,"section":"A"}]}', "/seats/0/seatNumber"),
+        (b'{"seats":[{"seatNumber":-1,"section":"A"}]}', "/seats/0/seatNumber"),
+        (b'{"seats":[{"seatNumber":1,"section":""}]}', "/seats/0/section"),
+        (b'{"seats":[{"seatNumber":1,"section":"A","x":1}]}', "/seats/0"),
+        (b'{"seats":[' + b",".join([b'{"seatNumber":1,"section":"A"}'] * 4) + b"]}", "/seats"),
+        (b'{"seats":[{"seatNumber":1,"section":"A\\u0000"}]}', "/"),
+        (b'{"seats":', "/"),
+        (b"\xff", "/"),
+        (b"", "/"),
+        (b"null", "/"),
+    ],
+)
+async def test_wrong_body_is_400_and_names_the_field(
+    client: httpx.AsyncClient, body: bytes, pointer: str
+) -> None:
+    answer = await client.post("/seats", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    assert answer.json()["errors"][0]["pointer"] == pointer
+
+
+async def test_problems_are_documents_with_a_message_and_no_inner_text(client: httpx.AsyncClient) -> None:
+    for path, status in (("/nowhere", 404), ("/things/x", 400), ("/boom", 500), ("/mine", 401)):
+        answer = await client.get(path)
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem = answer.json()
+        assert problem["message"] == problem["detail"]
+        assert "SELECT" not in answer.text
+    assert (await client.put("/seats")).status_code == 405
+
+
+async def test_body_larger_than_the_limit_is_413(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/seats", content=b"x" * 1_100_000)
+    assert answer.status_code == 413
+
+
+async def test_tokens_of_another_kind_key_or_time_are_refused(
+    client: httpx.AsyncClient, tokens: Tokens
+) -> None:
+    now = time.time()
+    public_pem = tokens.public_key.key.public_bytes_raw()
+    forged = jwt.encode(
+        {"sub": str(new_id()), "iss": "ticketing-auth", "aud": "ticketing", "iat": now, "exp": now + 60},
+        public_pem,
+        algorithm="HS256",
+        headers={"kid": "test", "typ": "at+jwt"},
+    )
+    bad = [
+        tokens.issue(exp=now - 60),
+        tokens.issue(aud="elsewhere"),
+        tokens.issue(iss="elsewhere"),
+        tokens.issue(sub="not an id"),
+        Tokens().issue(),
+        {"Authorization": f"Bearer {forged}"},
+        {"Authorization": "Bearer x.y.z"},
+        {"Authorization": "Basic abc"},
+        {},
+    ]
+    for headers in bad:
+        assert (await client.get("/mine", headers=headers)).status_code == 401
+    assert (await client.get("/mine", headers=tokens.issue())).status_code == 200
+    refused = await client.get("/office", headers=tokens.issue())
+    assert (refused.status_code, "Admin" in refused.json()["message"]) == (403, True)
+
+
+async def test_token_issued_before_a_revocation_is_refused_and_a_later_one_is_not(
+    client: httpx.AsyncClient, app: Litestar, tokens: Tokens, environment: dict[str, str]
+) -> None:
+    user_id = new_id()
+    old = tokens.issue(user_id, iat=time.time() - 5)
+    assert (await client.get("/mine", headers=old)).status_code == 200
+    with psycopg.connect(environment["INVENTORY_WORKER_DATABASE_URL"]) as conn:
+        conn.execute("INSERT INTO token_revocations VALUES (%s, %s)", [user_id, datetime.now(UTC)])
+    async with asyncio.timeout(10):
+        while (await client.get("/mine", headers=old)).status_code != 401:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert (await client.get("/mine", headers=tokens.issue(user_id))).status_code == 200
+
+
+Count = Callable[..., Awaitable[httpx.Response]]
+
+
+@pytest.fixture
+def counted(client: httpx.AsyncClient, tokens: Tokens) -> Count:
+    headers = tokens.issue()
+
+    async def call(key: str, body: dict[str, Any] | None = None) -> httpx.Response:
+        return await client.post("/count", json=body or {}, headers={**headers, "Idempotency-Key": key})
+
+    return call
+
+
+async def test_same_key_and_body_get_the_stored_answer(counted: Count) -> None:
+    first, again = await counted("k"), await counted("k")
+    assert first.json() == again.json() == {"calls": 1}
+    assert again.headers["idempotent-replayed"] == "true"
+    assert (await counted("other")).json() == {"calls": 2}
+    assert (await counted("k", {"a": 1})).status_code == 422
+
+
+async def test_second_request_while_the_first_runs_is_409_with_retry_after(counted: Count) -> None:
+    answers = await asyncio.gather(*(counted("k", {"seconds": 0.3}) for _ in range(5)))
+    assert sorted(each.status_code for each in answers) == [200, 409, 409, 409, 409]
+    assert all(each.headers["retry-after"] for each in answers if each.status_code == 409)
+    assert (await counted("k", {"seconds": 0.3})).json() == {"calls": 1}
+
+
+async def test_failure_of_ours_is_not_kept(counted: Count, app: Litestar) -> None:
+    for calls in (1, 2):
+        assert (await counted("k", {"fail": True})).status_code == 500
+        assert app.state.calls == calls
+
+
+async def test_key_that_is_no_key_is_400(counted: Count) -> None:
+    for key in ("x" * 256, ""):
+        assert (await counted(key)).status_code == 400
+
+
+async def test_fresh_id_is_waited_for_an_old_one_is_not_and_waiters_are_bounded() -> None:
+    gate = FreshnessGate(max_waiting=1)
+    answers = [None, None, "there"]
+
+    async def find() -> str | None:
+        return answers.pop(0) if answers else None
+
+    assert await gate.find_fresh(new_id(), find) == "there"
+    assert await gate.find_fresh(UUID("018f6d2e-7a10-7c3b-9a51-1d6f0a2b3c01"), find) is None
+    assert seconds_since_minted(UUID(int=1)) == float("inf")
+    waiting = asyncio.create_task(gate.find_fresh(new_id(), find))
+    await asyncio.sleep(0)
+    with pytest.raises(TemporarilyUnavailable):
+        await gate.wait_for(find)
+    with pytest.raises(TemporarilyUnavailable):
+        await waiting
