@@ -136,6 +136,30 @@ async def test_message_rolled_back_is_never_sent(pool: Pool) -> None:
     assert await outbox_is_empty(pool)
 
 
+async def test_message_too_large_to_send_holds_up_its_own_key_only(
+    pool: Pool, database_url: str, kafka_brokers: str, servers: dict[str, str]
+) -> None:
+    large, behind, other = new_id(), new_id(), new_id()
+    async with transaction(pool) as conn:
+        await conn.execute(
+            "INSERT INTO outbox (topic, key, type, body) VALUES (%s, %s, 'hold.released', %s)",
+            [TOPIC, str(large), "x" * 1_100_000],
+        )
+        await publish(conn, released(large), released(behind), released(other))
+
+    async def keys() -> set[str]:
+        async with pool.connection() as conn:
+            return {row[0] for row in await (await conn.execute("SELECT key FROM outbox")).fetchall()}
+
+    async def only_the_large_one_is_left() -> bool:
+        return await keys() == {str(large)}
+
+    async with running(relay(database_url, kafka_brokers)):
+        await eventually(only_the_large_one_is_left)
+    with psycopg.connect(servers["ADMIN_DATABASE_URL"], autocommit=True) as admin:
+        admin.execute("DELETE FROM payments.outbox")
+
+
 async def test_relay_whose_connection_is_killed_goes_on(
     pool: Pool, database_url: str, kafka_brokers: str, servers: dict[str, str]
 ) -> None:

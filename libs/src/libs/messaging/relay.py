@@ -14,7 +14,7 @@ from uuid import UUID
 
 import psycopg
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from psycopg.rows import class_row
 
 from libs.messaging.heartbeat import Heartbeat
@@ -130,30 +130,26 @@ async def _oldest_rows(conn: psycopg.AsyncConnection[Any], *, shard: int, shards
 async def _send(
     producer: AIOKafkaProducer, service: str, rows: list[OutboxRow], heartbeat: Heartbeat
 ) -> list[int]:
-    """Sends rows in order; returns the ids acknowledged, none of them behind a failure of its key."""
-    futures: list[Any] = []
+    """Sends rows in order and returns the ids that are acknowledged."""
+    sending: list[tuple[OutboxRow, asyncio.Future[Any]]] = []
+    blocked_keys: set[tuple[str, str]] = set()
     for row in rows:
-        futures.append(
-            await producer.send(
-                row.topic,
-                value=row.body.encode(),
-                key=row.key.encode(),
-                headers=_headers(service, row),
+        if (row.topic, row.key) in blocked_keys:
+            continue
+        try:
+            future: Any = await producer.send(
+                row.topic, value=row.body.encode(), key=row.key.encode(), headers=_headers(service, row)
             )
-        )
-    await _acknowledged(futures, oldest=rows[0], heartbeat=heartbeat)
-    failed_keys: set[tuple[str, str]] = set()
-    sent: list[int] = []
-    for row, future in zip(rows, futures, strict=True):
-        error = future.exception()
-        if error is not None:
-            log.error("message %s (%s) was not sent: %s", row.message_id, row.type, error)
-            failed_keys.add((row.topic, row.key))
-            if not isinstance(error, KafkaError) or error.retriable:
-                raise error
-        elif (row.topic, row.key) not in failed_keys:
-            sent.append(row.id)
-    return sent
+        except MessageSizeTooLargeError:
+            # Nothing that is repeated will mend it: it stays, with what follows under its key, for a person.
+            log.error("message %s (%s) is too large to be sent", row.message_id, row.type)  # noqa: TRY400
+            blocked_keys.add((row.topic, row.key))
+        else:
+            sending.append((row, future))
+    await _acknowledged([future for _, future in sending], oldest=rows[0], heartbeat=heartbeat)
+    for _, future in sending:
+        future.result()  # an error ends this producer: what it sent without an answer is sent again
+    return [row.id for row, _ in sending]
 
 
 async def _acknowledged(
