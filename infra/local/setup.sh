@@ -8,6 +8,7 @@ UV_VERSION=0.13.9
 uv=.local/uv/bin/uv
 log=.local/setup.log
 stamp=.venv/.setup
+unreachable='connection refused|network is unreachable|no route to host|timed? ?out|name resolution|name or service not known|could not resolve host|failed to lookup address|dns error'
 
 fail() {
     echo "$*" >&2
@@ -24,17 +25,26 @@ seconds() {
     date +%s.%N
 }
 
-# step NAME WHAT-TO-DO-WHEN-IT-FAILS COMMAND...
+# The last of the given phrases in the log.
+last() {
+    grep -oiE "$1" "$log" | tail -n 1 | cut -c 1-160
+}
+
+# step NAME COMMAND...
 step() {
-    name=$1 advice=$2
-    shift 2
+    name=$1
+    shift
     started=$(seconds)
     if ! "$@" >"$log" 2>&1; then
-        cause=$(grep -iE 'No space left|Permission denied|resolve|connect|Network|timed out|error' "$log" | tail -n 1)
-        case $cause in
-        *"No space left"*) advice="the disk is full: free some space" ;;
-        esac
-        fail "$name failed: ${cause:-$(tail -n 1 "$log")}; $advice (all of it: $log)"
+        if [ -n "$(last 'no space left on device')" ]; then
+            fail "$name: the disk is full: free some space"
+        fi
+        offline=$(last "$unreachable")
+        if [ -n "$offline" ]; then
+            fail "$name: no network ($offline): connect, or set the proxy of this network (all of it: $log)"
+        fi
+        cause=$(last '(error|fatal|permission denied).*')
+        fail "$name failed: ${cause:-$(tail -n 1 "$log")} (all of it: $log)"
     fi
     echo "$started $(seconds)" | awk -v name="$name" '{ printf "  %-18s done       %5.1f s\n", name, $2 - $1 }'
 }
@@ -59,20 +69,27 @@ install_hooks() {
 }
 
 wanted=$(inputs | cksum)
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x "$uv" ] && .venv/bin/python -c '' 2>/dev/null; then
+is_current() {
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x "$uv" ] && .venv/bin/python -c '' 2>/dev/null
+}
+
+if is_current; then
     exit 0
 fi
-
 mkdir -p .local
+exec 9>.local/setup.lock
+flock 9
+if is_current; then # somebody else did it meanwhile
+    exit 0
+fi
 find_python
 echo "Setting up"
-online="this step needs the network: connect, or set the proxy that pip uses here"
 if [ "$("$uv" --version 2>/dev/null | cut -d ' ' -f 2)" != "$UV_VERSION" ]; then
-    step uv "$online" install_uv
+    step uv install_uv
 fi
-step packages "$online" "$uv" sync --frozen --python "$python" --no-python-downloads
-step kafka "$online" .venv/bin/python -m embedded install
+step packages "$uv" sync --frozen --python "$python" --no-python-downloads
+step kafka .venv/bin/python -m embedded install
 if [ -f .pre-commit-config.yaml ] && [ -e .git ] && [ -z "$(git config core.hooksPath || true)" ]; then
-    step "git hooks" "git does not take them" install_hooks
+    step "git hooks" install_hooks
 fi
 echo "$wanted" >"$stamp"

@@ -20,6 +20,7 @@ CREATE TABLE holds (
     CHECK (order_id IS NULL OR seats IS NOT NULL)
 );
 CREATE INDEX holds_by_owner ON holds (user_id, event_id);
+CREATE INDEX holds_to_forget ON holds (expires_at) WHERE order_id IS NULL;
 
 CREATE TABLE orders (
     id                uuid PRIMARY KEY,
@@ -96,7 +97,6 @@ CREATE TABLE stripe_events (
     type              text NOT NULL,
     object_id         text,
     payment_intent_id text,
-    created_at        timestamptz,
     received_at       timestamptz NOT NULL DEFAULT now()
 );
 
@@ -127,7 +127,7 @@ CREATE INDEX stripe_jobs_by_order ON stripe_jobs (order_id);
 GRANT SELECT, UPDATE (order_id) ON holds TO payments_app;
 GRANT SELECT, INSERT, UPDATE ON orders TO payments_app;
 GRANT SELECT ON payments, refunds TO payments_app;
-GRANT SELECT, INSERT ON stripe_events TO payments_app;
+GRANT INSERT ON stripe_events TO payments_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON stripe_jobs TO payments_app;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON holds TO payments_worker;

@@ -1,8 +1,10 @@
-"""Payments against real servers: its application, its worker's parts, and the Stripe emulator as a process."""
+"""Payments against real servers: its application, its worker's parts, the Stripe emulator as a process."""
 
 from collections.abc import AsyncGenerator, Generator
 from signal import SIGKILL
+from typing import LiteralString
 
+import psycopg
 import pytest
 import pytest_asyncio
 import stripe
@@ -10,11 +12,14 @@ from libs.postgres import create_pool
 from libs.testing import Serve, Tokens
 from payments.app import create_app
 from payments.stripe_client import StripeGateway
+from psycopg.rows import TupleRow
 from stripe_emulator.testing import SECRET_KEY, WEBHOOK_SECRET, Emulator
 
 from services.payments.tests.support import Buyer, Postbox, Shop
 
-TABLES = "holds, orders, payments, refunds, stripe_events, stripe_jobs, outbox, inbox, token_revocations"
+TABLES: LiteralString = (
+    "holds, orders, payments, refunds, stripe_events, stripe_jobs, outbox, inbox, token_revocations"
+)
 
 
 @pytest.fixture(scope="session")
@@ -52,18 +57,25 @@ async def shop(
     shared_postbox.letters.clear()
     app = create_app()
     pool = create_pool(environment["PAYMENTS_WORKER_DATABASE_URL"], max_size=8)
-    admin = create_pool(environment["ADMIN_DATABASE_URL"], max_size=1)
-    await admin.open()
-    async with admin.connection() as conn:
-        await conn.execute("SET search_path = payments")
-        await conn.execute(f"TRUNCATE {TABLES}")  # pyright: ignore[reportArgumentType]
-    await admin.close()
     await pool.open()
+    admin_conn = await psycopg.AsyncConnection[TupleRow].connect(
+        environment["ADMIN_DATABASE_URL"], autocommit=True, options="-c search_path=payments"
+    )
+    await admin_conn.execute(f"TRUNCATE {TABLES}")
     async with (
         serve(app) as client,
         StripeGateway(secret_key=SECRET_KEY, api_base=emulator.url, timeout_seconds=2) as gateway,
     ):
-        yield Shop(client, tokens, pool=pool, stripe=gateway, emulator=emulator, postbox=shared_postbox)
+        yield Shop(
+            client,
+            tokens,
+            pool=pool,
+            admin_conn=admin_conn,
+            stripe=gateway,
+            emulator=emulator,
+            postbox=shared_postbox,
+        )
+    await admin_conn.close()
     await pool.close()
 
 

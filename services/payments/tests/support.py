@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, LiteralString
 from uuid import UUID
 
 import httpx
@@ -27,15 +27,13 @@ from contracts.messages import (
     VoidRefused,
 )
 from libs.ids import new_id
-from libs.postgres import Pool, transaction
+from libs.postgres import Conn, Pool, transaction
 from libs.testing import Tokens
 from payments.consumers import HANDLERS
 from payments.jobs import StripeJobs
 from payments.orders import expire_unpaid_orders
 from payments.stripe_client import StripeGateway
 from stripe_emulator.testing import SECRET_KEY, Emulator, Receiver
-
-M = TypeVar("M")
 
 PRICE = 4500
 
@@ -196,6 +194,7 @@ class Shop:
         tokens: Tokens,
         *,
         pool: Pool,
+        admin_conn: Conn,
         stripe: StripeGateway,
         emulator: Emulator,
         postbox: Postbox,
@@ -203,6 +202,7 @@ class Shop:
         self.client = client
         self.tokens = tokens
         self.pool = pool
+        self._admin_conn = admin_conn
         self.stripe = stripe
         self.emulator = emulator
         self.postbox = postbox
@@ -316,14 +316,12 @@ class Shop:
 
     # A look behind the service
 
-    async def execute(self, statement: Any, *parameters: Any) -> None:
-        async with self.pool.connection() as conn:
-            await conn.execute(statement, parameters)
+    async def execute(self, statement: LiteralString, *parameters: Any) -> None:
+        await self._admin_conn.execute(statement, parameters)
 
-    async def rows(self, statement: Any, *parameters: Any) -> list[tuple[Any, ...]]:
-        async with self.pool.connection() as conn:
-            cursor = await conn.execute(statement, parameters)
-            return await cursor.fetchall()
+    async def rows(self, statement: LiteralString, *parameters: Any) -> list[tuple[Any, ...]]:
+        cursor = await self._admin_conn.execute(statement, parameters)
+        return await cursor.fetchall()
 
     async def said(self, order: dict[str, Any]) -> list[Message]:
         """Messages in the outbox under the order's key, decoded by their contracts, oldest first."""

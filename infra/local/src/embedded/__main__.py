@@ -38,7 +38,8 @@ def main() -> int:
         return _complain(f"{error.filename} belongs to another user: run make as that user, or remove it")
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            return _complain(f"the disk is full (writing {error.filename}): free some space")
+            where = f" (writing {error.filename})" if error.filename else ""
+            return _complain(f"the disk is full{where}: free some space")
         if error.errno == errno.EPIPE:  # what read our output has gone: `make logs | head`
             sys.stdout = None
             return 0
@@ -77,7 +78,7 @@ def install(_: argparse.Namespace) -> int:
     """Fetch what no package brings: Kafka's jars."""
     from embedded import jars  # noqa: PLC0415 - slow to import, and wanted here alone
 
-    jars.install(_same_line)
+    jars.install()
     return 0
 
 
@@ -260,11 +261,6 @@ def _running_stack() -> Stack:
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:
     """End by an exception, so that what has to be cleaned up is."""
     sys.exit(128 + number)
-
-
-def _same_line(text: str) -> None:
-    if sys.stdout.isatty():
-        print(f"\r\033[K  {text}", end="", flush=True)
 
 
 def _complain(text: str) -> int:

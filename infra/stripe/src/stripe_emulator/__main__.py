@@ -1,4 +1,4 @@
-"""`python -m stripe_emulator --port 3021`: one process, so that a kill leaves nothing behind."""
+"""`python -m stripe_emulator --port 3020`: one process, so that a kill leaves nothing behind."""
 
 import argparse
 import asyncio
@@ -66,7 +66,7 @@ async def serve(host: str, port: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stripe_emulator", description="Stripe's far side.")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=3021)
+    parser.add_argument("--port", type=int, default=3020)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpcore").setLevel(logging.WARNING)

@@ -25,7 +25,7 @@ ALPHABET = string.ascii_letters + string.digits
 
 
 def random_text(length: int) -> str:
-    return "".join(secrets.choice(ALPHABET) for _ in range(length))
+    return "".join(ALPHABET[byte % len(ALPHABET)] for byte in secrets.token_bytes(length))
 
 
 def new_id(prefix: str) -> str:

@@ -41,7 +41,7 @@ async def run_worker(
             backoff_seconds=settings.kafka_payment_consumer_retry_backoff_ms / 1000,
         ),
     )
-    housekeeping: list[Sweep] = [_forget_old_inbox_rows, _forget_old_answers]
+    housekeeping: list[Sweep] = [_forget_old_inbox_rows, _forget_old_answers, _forget_old_revocations]
     work: list[Awaitable[None]] = [
         run_relay(
             service=service,
@@ -118,3 +118,9 @@ async def _forget_old_inbox_rows(pool: Pool) -> None:
 async def _forget_old_answers(pool: Pool) -> None:
     async with pool.connection() as conn:
         await conn.execute("DELETE FROM idempotency_keys WHERE created_at < now() - interval '24 hours'")
+
+
+async def _forget_old_revocations(pool: Pool) -> None:
+    # Tokens issued before have expired long since.
+    async with pool.connection() as conn:
+        await conn.execute("DELETE FROM token_revocations WHERE not_before < now() - interval '1 day'")

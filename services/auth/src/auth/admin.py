@@ -21,7 +21,7 @@ from auth.errors import EmailTaken
 from auth.models import Role
 from auth.passwords import PasswordHasher
 from auth.routes import Email, NewPassword
-from auth.settings import settings_for
+from auth.settings import settings_of
 from auth.users import change_user, create_user, email_key
 
 
@@ -75,7 +75,7 @@ def _ask_password(given: str) -> str:
 
 
 async def _create(email: str, *, name: str, promote: bool) -> str:
-    settings = settings_for("app")
+    settings = settings_of("app")
     async with await psycopg.AsyncConnection.connect(
         settings.database_url, autocommit=True, connect_timeout=5
     ) as conn:

@@ -11,12 +11,12 @@ from auth.keys import KeyRing
 from auth.passwords import PasswordHasher
 from auth.routes import ROUTES
 from auth.sessions import Sessions
-from auth.settings import Settings, settings_for
+from auth.settings import Settings, settings_of
 from auth.users import Accounts
 
 
 def create_app() -> Litestar:
-    settings = settings_for("app")
+    settings = settings_of("app")
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:

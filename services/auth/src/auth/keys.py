@@ -29,7 +29,7 @@ from libs.web.tokens import ALGORITHM, AUDIENCE, ISSUER, TYPE, TokenVerifier
 
 from auth import queries
 from auth.models import Role, SigningKeyRow, User
-from auth.settings import Settings, settings_for
+from auth.settings import Settings, settings_of
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ def _main() -> None:
     rotate = commands.add_parser("rotate", help="publish a new key, which takes over after a while")
     rotate.add_argument("--after", type=int, default=PUBLISH_AHEAD_SECONDS, metavar="SECONDS")
     arguments = parser.parse_args()
-    settings = settings_for("app")
+    settings = settings_of("app")
     try:
         if arguments.command == "list":
             asyncio.run(_list(settings))

@@ -212,11 +212,6 @@ async def delete_expired_refresh_tokens(conn: Conn) -> None:
     await conn.execute("DELETE FROM refresh_tokens WHERE expires_at < now() - interval '1 day'")
 
 
-async def delete_old_revocations(conn: Conn) -> None:
-    # Whatever they revoked has expired long since.
-    await conn.execute("DELETE FROM token_revocations WHERE not_before < now() - interval '1 day'")
-
-
 async def lock_signing_keys(conn: Conn) -> None:
     """Until the end of the transaction; a table that is empty has no row to lock."""
     await conn.execute("SELECT pg_advisory_xact_lock(hashtext('auth.signing_keys'))")

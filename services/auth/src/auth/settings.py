@@ -16,5 +16,5 @@ class Settings(ServiceSettings, frozen=True, kw_only=True, rename="upper"):
     admin_password: str = ""
 
 
-def settings_for(process: Literal["app", "worker"]) -> Settings:
+def settings_of(process: Literal["app", "worker"]) -> Settings:
     return read_settings(Settings, service="auth", process=process)

@@ -7,19 +7,18 @@ from libs.postgres import Pool
 
 from auth import queries
 from auth.consumers import HANDLERS
-from auth.settings import settings_for
+from auth.settings import settings_of
 
 
 async def forget_old_tokens(pool: Pool) -> None:
     async with pool.connection() as conn:
         await queries.delete_expired_refresh_tokens(conn)
-        await queries.delete_old_revocations(conn)
 
 
 if __name__ == "__main__":
     asyncio.run(
         run_worker(
-            settings_for("worker"),
+            settings_of("worker"),
             service="auth",
             handlers=HANDLERS,
             sweeps={3600.0: [forget_old_tokens]},

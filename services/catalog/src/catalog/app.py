@@ -9,11 +9,11 @@ from litestar import Litestar
 from catalog.cache import EventCache
 from catalog.events import Events
 from catalog.routes import ROUTES
-from catalog.settings import settings_for
+from catalog.settings import settings_of
 
 
 def create_app() -> Litestar:
-    settings = settings_for("app")
+    settings = settings_of("app")
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:

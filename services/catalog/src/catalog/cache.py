@@ -51,7 +51,7 @@ Load = Callable[[], Awaitable[Answer | None]]
 
 
 class EventCache:
-    """Cache-aside for public answers. One request at a time of this process reads a missing one."""
+    """Cache-aside for public answers. Of requests for one answer that come together, one asks for all."""
 
     def __init__(self, *, redis_url: str, ttl_seconds: int) -> None:
         pool = redis.asyncio.BlockingConnectionPool.from_url(
@@ -65,7 +65,8 @@ class EventCache:
         self._redis: Any = redis.asyncio.Redis.from_pool(pool)
         self._ttl_seconds = ttl_seconds
         self._away_until = float("-inf")
-        self._has_to_invalidate = False
+        self._changes = 0
+        self._changes_told = 0
         self._flights = _Flights()
 
     async def close(self) -> None:
@@ -73,21 +74,18 @@ class EventCache:
 
     async def get(self, key: str, load: Load) -> Answer | None:
         """The cached answer, or else what `load` reads; None, which is not cached, when it finds nothing."""
-        _, answer = await self._look(key)
-        if answer is not None:
-            return answer
-        return await self._flights.join(key, lambda: self._load(key, load))
+        return await self._flights.join(key, lambda: self._look_or_load(key, load))
 
     async def invalidate(self) -> None:
         """To be called after each commit that changed anything, before it is answered."""
         if self._ttl_seconds <= 0:
             return
-        # Also while Redis is left alone: what is not told must be told later.
-        self._has_to_invalidate = True
-        await self._invalidate()
+        self._changes += 1
+        # Also while Redis is left alone: it may be back for the others.
+        await self._tell_changes()
 
-    async def _load(self, key: str, load: Load) -> Answer | None:
-        generation, answer = await self._look(key)  # the one before may just have stored it
+    async def _look_or_load(self, key: str, load: Load) -> Answer | None:
+        generation, answer = await self._look(key)
         if answer is not None:
             return answer
         answer = await load()
@@ -100,7 +98,7 @@ class EventCache:
         """The generation, None when the cache is not to be used, and what it has under `key`."""
         if self._ttl_seconds <= 0 or time.monotonic() < self._away_until:
             return None, None
-        if self._has_to_invalidate and not await self._invalidate():
+        if self._changes_told < self._changes and not await self._tell_changes():
             return None, None
         found: Any = await self._ask(lambda: self._redis.mget(GENERATION, _name(key)))
         if found is None:
@@ -118,12 +116,12 @@ class EventCache:
         await self._ask(lambda: self._redis.set(GENERATION, secrets.token_bytes(12), nx=True))
         return await self._ask(lambda: self._redis.get(GENERATION))
 
-    async def _invalidate(self) -> bool:
-        self._has_to_invalidate = False
+    async def _tell_changes(self) -> bool:
+        changes = self._changes
         done = await self._ask(lambda: self._redis.set(GENERATION, secrets.token_bytes(12)))
-        if done is None:
-            self._has_to_invalidate = True
-        return done is not None
+        if done:
+            self._changes_told = max(self._changes_told, changes)
+        return bool(done)
 
     async def _ask(self, question: Callable[[], Awaitable[Any]]) -> Any:
         """None when Redis does not answer."""
@@ -141,7 +139,9 @@ def _name(key: str) -> str:
 
 
 class _Flights:
-    """One load of a key at a time. Who comes while it runs waits for the next, which sees newer data."""
+    """One flight for a key at a time. Who comes while it is on its way takes the next: it may have set off
+    before a change that they know of.
+    """
 
     def __init__(self) -> None:
         self._running: dict[str, asyncio.Task[Answer | None]] = {}

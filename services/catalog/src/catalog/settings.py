@@ -10,5 +10,5 @@ class Settings(ServiceSettings, frozen=True, kw_only=True, rename="upper"):
     events_cache_ttl_seconds: int = 60
 
 
-def settings_for(process: Literal["app", "worker"]) -> Settings:
+def settings_of(process: Literal["app", "worker"]) -> Settings:
     return read_settings(Settings, service="catalog", process=process)

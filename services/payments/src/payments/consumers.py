@@ -17,17 +17,10 @@ from contracts.messages import (
 )
 from libs.messaging.subscriptions import Handlers
 from libs.postgres import Conn
+from libs.revocations import on_user_disabled, on_user_tokens_revoked
 
-from payments import holds, orders, payments, refunds, users
+from payments import holds, orders, payments, refunds
 from payments.models import HoldStatus
-
-
-async def on_user_disabled(conn: Conn, message: UserDisabled) -> None:
-    await users.revoke_tokens(conn, message.user_id, not_before=message.disabled_at)
-
-
-async def on_tokens_revoked(conn: Conn, message: UserTokensRevoked) -> None:
-    await users.revoke_tokens(conn, message.user_id, not_before=message.not_before)
 
 
 async def on_hold_placed(conn: Conn, message: HoldPlaced) -> None:
@@ -108,7 +101,7 @@ async def on_void_refused(conn: Conn, message: VoidRefused) -> None:
 
 HANDLERS: Handlers = {
     UserDisabled: on_user_disabled,
-    UserTokensRevoked: on_tokens_revoked,
+    UserTokensRevoked: on_user_tokens_revoked,
     HoldPlaced: on_hold_placed,
     HoldExtended: on_hold_extended,
     HoldLost: on_hold_lost,

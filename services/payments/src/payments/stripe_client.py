@@ -165,13 +165,17 @@ class StripeGateway:
             stripe.AuthenticationError,
             stripe.PermissionError,
         ) as error:
-            raise StripeUnavailable(f"{type(error).__name__}: {error}") from None
+            raise StripeUnavailable(f"{type(error).__name__}: {_one_line(error)}") from None
         except stripe.StripeError as error:
             status = error.http_status or 0
             # 409: a request with the same idempotency key is running. Below 400: no answer of Stripe's.
             if status == 409 or status < 400:
-                raise StripeUnavailable(f"{status}: {error}") from None
-            raise StripeRefused(status=status, code=error.code, detail=str(error)) from None
+                raise StripeUnavailable(f"{status}: {_one_line(error)}") from None
+            raise StripeRefused(status=status, code=error.code, detail=_one_line(error)) from None
+
+
+def _one_line(error: stripe.StripeError) -> str:
+    return " ".join(str(error).split())
 
 
 def _intent_state(intent: stripe.PaymentIntent) -> IntentState:

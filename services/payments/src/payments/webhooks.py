@@ -5,7 +5,6 @@ What an event says about a person or a card is neither kept nor logged.
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +26,7 @@ log = logging.getLogger(__name__)
 # https://docs.stripe.com/webhooks#replay-attacks; events that were seen are told by their id.
 TOLERANCE_SECONDS = 300
 
+_CONCERNS = ("payment_intent.", "charge.", "refund.")
 _REFUND_EVENTS = ("charge.refunded", "charge.refund.updated", "refund.updated", "refund.failed")
 
 
@@ -36,6 +36,7 @@ class _Object(Struct, frozen=True):
     id: str | None = None
     payment_intent: Any = None
     amount_received: int | None = None
+    amount: Any = None
     currency: str | None = None
     metadata: dict[str, str] | None = None
 
@@ -49,7 +50,6 @@ class _Event(Struct, frozen=True):
 
     id: str
     type: str
-    created: Any = None
     data: _Data = _Data()
 
 
@@ -58,12 +58,11 @@ async def receive_event(pool: Pool, *, body: bytes, signature: str | None, secre
     verify_signature(body, signature, secrets=secrets)
     try:
         event = msgspec.json.decode(body, type=_Event)
+        subject = _Object()
+        if event.type.startswith(_CONCERNS):
+            subject = msgspec.json.decode(event.data.object, type=_Object)
     except msgspec.MsgspecError as error:
         raise InvalidRequest.at("/", f"no event of Stripe's: {error}") from None
-    try:
-        subject = msgspec.json.decode(event.data.object, type=_Object)
-    except msgspec.ValidationError:
-        subject = _Object()  # of a kind that does not concern us
     intent_id = subject.id if event.type.startswith("payment_intent.") else subject.payment_intent
     async with transaction(pool) as conn:
         is_new = await queries.insert_stripe_event(
@@ -72,7 +71,6 @@ async def receive_event(pool: Pool, *, body: bytes, signature: str | None, secre
             type_=event.type,
             object_id=subject.id,
             payment_intent_id=intent_id if isinstance(intent_id, str) else None,
-            created_at=datetime.fromtimestamp(event.created, UTC) if isinstance(event.created, int) else None,
         )
         if is_new:
             await _pass_on(conn, event, subject)
@@ -107,7 +105,8 @@ async def _pass_on_capture(conn: Conn, event: _Event, subject: _Object) -> None:
     except ValueError:
         log.warning("%s: payment %s names no order of ours", event.id, subject.id)
         return
-    if not subject.id or subject.amount_received is None or subject.currency is None:
+    amount_minor = subject.amount if subject.amount_received is None else subject.amount_received
+    if not subject.id or not isinstance(amount_minor, int) or amount_minor < 0 or subject.currency is None:
         raise InvalidRequest.at(
             "/data/object", "a succeeded PaymentIntent has an id, an amount and a currency"
         )
@@ -116,7 +115,7 @@ async def _pass_on_capture(conn: Conn, event: _Event, subject: _Object) -> None:
         PaymentSucceeded(
             order_id=order_id,
             payment_intent_id=subject.id,
-            amount_minor=subject.amount_received,
+            amount_minor=amount_minor,
             currency=subject.currency.lower(),
             stripe_event_id=event.id,
         ),

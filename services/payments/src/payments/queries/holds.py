@@ -138,9 +138,4 @@ async def find_hold_of_seats(
 
 async def delete_old_holds(conn: Conn) -> None:
     """Those without an order, long after any message about them could still come."""
-    await conn.execute(
-        """
-        DELETE FROM holds
-         WHERE order_id IS NULL AND GREATEST(expires_at, expired_at) < now() - interval '60 days'
-        """
-    )
+    await conn.execute("DELETE FROM holds WHERE order_id IS NULL AND expires_at < now() - interval '60 days'")

@@ -1,6 +1,5 @@
 """Statements on money: captures, refunds, and the webhook events that told of them."""
 
-from datetime import datetime
 from uuid import UUID
 
 from libs.postgres import Conn
@@ -90,13 +89,12 @@ async def insert_stripe_event(
     type_: str,
     object_id: str | None,
     payment_intent_id: str | None,
-    created_at: datetime | None,
 ) -> bool:
     """False when Stripe delivered this event before."""
     cursor = await conn.execute(
         """
-        INSERT INTO stripe_events (event_id, type, object_id, payment_intent_id, created_at)
-        VALUES (%(event_id)s, %(type)s, %(object_id)s, %(intent)s, %(created_at)s)
+        INSERT INTO stripe_events (event_id, type, object_id, payment_intent_id)
+        VALUES (%(event_id)s, %(type)s, %(object_id)s, %(intent)s)
         ON CONFLICT DO NOTHING
         """,
         {
@@ -104,7 +102,6 @@ async def insert_stripe_event(
             "type": type_,
             "object_id": object_id,
             "intent": payment_intent_id,
-            "created_at": created_at,
         },
     )
     return cursor.rowcount == 1

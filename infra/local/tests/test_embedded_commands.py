@@ -1,0 +1,86 @@
+"""The commands as `make` calls them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from embedded.stack import Stack
+from embedded.status import report
+from embedded.testing import running_stack
+
+
+def embedded(state: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        (sys.executable, "-m", "embedded", *arguments),
+        env={**os.environ, "STATE_DIR": str(state), **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", ["status", "env", "topics", "stop"])
+def test_before_the_first_start_the_way_to_it_is_told(command: str, tmp_path: Path) -> None:
+    done = embedded(tmp_path, command)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "the stack was never started here: make up\n"
+
+
+@pytest.mark.parametrize("port_base", ["many", "80"])
+def test_a_wrong_port_base_is_one_line(port_base: str, tmp_path: Path) -> None:
+    done = embedded(tmp_path / "stack", "up", PORT_BASE=port_base)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"PORT_BASE={port_base}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_unknown_service_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    done = embedded(tmp_path, "run", "--service", "payment")
+    assert done.returncode == 1
+    assert "auth, catalog, inventory, payments" in done.stderr
+
+
+def test_down_and_reset_of_nothing_say_so(tmp_path: Path) -> None:
+    assert embedded(tmp_path / "stack", "down").stdout == "Nothing was running.\n"
+    done = embedded(tmp_path / "stack", "reset")
+    assert done.returncode == 0
+    assert "was not there" in done.stdout
+
+
+def test_env_prints_only_assignments_and_another_port_base_is_refused_while_it_runs() -> None:
+    with running_stack(("redis",)) as stack:
+        state = stack.settings.state
+        env = embedded(state, "env")
+        names = [line.partition("=")[0] for line in env.stdout.splitlines()]
+        assert names == list(stack.environment())
+        moved = embedded(state, "up", PORT_BASE="5000")
+        assert moved.returncode == 1
+        assert f"this stack runs on PORT_BASE={stack.settings.port_base}" in moved.stderr
+        unknown = embedded(state, "stop", "--processes", "nope")
+        assert "there is no process nope" in unknown.stderr
+
+
+def test_status_shows_each_process_and_why_one_is_not_ready() -> None:
+    with running_stack(("redis",)) as stack:
+        text, is_ready = report(stack)
+        assert is_ready
+        assert ["redis", str(stack.settings.port("redis")), "ready"] == cells(text, "redis")
+        stack.stop(["redis"])
+        text, is_ready = report(stack)
+        assert not is_ready
+        assert "stopped" in text
+        down(stack)
+        assert "is not running" in report(stack)[0]
+
+
+def cells(text: str, process: str) -> list[str]:
+    """Name, port and state of one line of the table; pid and memory are whatever they are."""
+    line = next(line for line in text.splitlines() if line.startswith(process))
+    name, _, port, _, state = line.split(maxsplit=4)
+    return [name, port, state]
+
+
+def down(stack: Stack) -> None:
+    stack.down()
