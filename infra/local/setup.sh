@@ -64,6 +64,13 @@ install_uv() {
         "$python" -m pip --python .local/uv/bin/python install --quiet "uv==$UV_VERSION"
 }
 
+compile() {
+    # Once, while the jars are fetched: at the first start ten processes would do the same at the same time.
+    env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -c 'import \
+        auth.app, auth.worker, catalog.app, catalog.worker, inventory.app, inventory.worker, \
+        payments.app, payments.worker, stripe_emulator.app, supervisor.supervisord, embedded.serving' || true
+}
+
 install_hooks() {
     .venv/bin/pre-commit install --hook-type pre-commit --hook-type pre-push
 }
@@ -88,7 +95,9 @@ if [ "$("$uv" --version 2>/dev/null | cut -d ' ' -f 2)" != "$UV_VERSION" ]; then
     step uv install_uv
 fi
 step packages "$uv" sync --frozen --python "$python" --no-python-downloads
+compile >/dev/null 2>&1 &
 step kafka .venv/bin/python -m embedded install
+wait
 if [ -f .pre-commit-config.yaml ] && [ -e .git ] && [ -z "$(git config core.hooksPath || true)" ]; then
     step "git hooks" install_hooks
 fi

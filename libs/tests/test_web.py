@@ -109,7 +109,9 @@ def test_route_without_an_access_rule_does_not_start() -> None:
         (b'{"seats":[{"seatNumber":7.5,"section":"A"}]}', "/seats/0/seatNumber"),
         (b'{"seats":[{"seatNumber":-1,"section":"A"}]}', "/seats/0/seatNumber"),
         (b'{"seats":[{"seatNumber":1,"section":""}]}', "/seats/0/section"),
-        (b'{"seats":[{"seatNumber":1,"section":"A","x":1}]}', "/seats/0"),
+        (b'{"seats":[{"seatNumber":1,"section":"A","x":1}]}', "/seats/0/x"),
+        (b'{"seats":[{"section":"A"}]}', "/seats/0/seatNumber"),
+        (b"{}", "/seats"),
         (b'{"seats":[' + b",".join([b'{"seatNumber":1,"section":"A"}'] * 4) + b"]}", "/seats"),
         (b'{"seats":[{"seatNumber":1,"section":"A\\u0000"}]}', "/"),
         (b'{"seats":', "/"),
@@ -222,6 +224,14 @@ async def test_failure_of_ours_is_not_kept(counted: Count, app: Litestar) -> Non
 async def test_key_that_is_no_key_is_400(counted: Count) -> None:
     for key in ("x" * 256, ""):
         assert (await counted(key)).status_code == 400
+
+
+def test_ids_minted_in_bulk_sort_by_time_and_do_not_run_ahead_of_the_clock() -> None:
+    ids = [new_id() for _ in range(50_000)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == len(ids)
+    before = time.time() + 0.002
+    assert (new_id().int >> 80) / 1000 <= before + 1
 
 
 async def test_fresh_id_is_waited_for_an_old_one_is_not_and_waiters_are_bounded() -> None:

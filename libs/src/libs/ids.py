@@ -3,11 +3,11 @@
 import time
 from uuid import UUID
 
-from uuid6 import uuid7
+from uuid_utils.compat import uuid7
 
 
 def new_id() -> UUID:
-    return UUID(int=uuid7().int)
+    return uuid7()
 
 
 def seconds_since_minted(id_: UUID) -> float:

@@ -237,7 +237,7 @@ async def test_malformed_change_of_a_user_is_refused_naming_the_field(ada: Perso
         ({"role": None}, "/role"),
         ({"disabled": "yes"}, "/disabled"),
         ({"disabled": None}, "/disabled"),
-        ({"email": "other@example.com"}, "/"),
+        ({"email": "other@example.com"}, "/email"),
         ([], "/"),
     ]
     for change, pointer in malformed:

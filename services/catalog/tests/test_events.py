@@ -225,7 +225,7 @@ async def test_section_that_no_seat_is_in_keeps_an_event_off_sale(admin: Admin, 
         ([STALLS | {"amountMinor": 100_000_000}], "/tiers/0/amountMinor"),
         ([STALLS | {"amountMinor": -1}], "/tiers/0/amountMinor"),
         ([STALLS | {"tier": "gold"}], "/tiers/0/tier"),
-        ([STALLS | {"price": 1}], "/tiers/0"),
+        ([STALLS | {"price": 1}], "/tiers/0/price"),
     ],
 )
 async def test_impossible_tiers_are_refused(admin: Admin, venue: Any, tiers: Any, pointer: str) -> None:

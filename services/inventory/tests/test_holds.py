@@ -234,7 +234,7 @@ async def test_draft_is_404_and_cancelled_event_409(buyer: Buyer, deliver: Deliv
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        ({"seatIds": ["018f6d2e-7a10-7c3b-9a51-1d6f0a2b3c01"]}, "/"),
+        ({"seatIds": ["018f6d2e-7a10-7c3b-9a51-1d6f0a2b3c01"]}, "/eventId"),
         ({"eventId": 7, "seatIds": []}, "/eventId"),
         ({"eventId": "018f6d2e-7a10-7c3b-9a51-1d6f0a2b3c01", "seatIds": []}, "/seatIds"),
         ({"eventId": "018f6d2e-7a10-7c3b-9a51-1d6f0a2b3c01", "seatIds": ["x"]}, "/seatIds/0"),

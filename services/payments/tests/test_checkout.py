@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from contracts.messages import OrderPaid, OrderPlaced
 from libs.ids import new_id
-from uuid6 import uuid7
 
 from services.payments.tests.support import (
     PRICE,
@@ -213,7 +212,7 @@ async def test_fresh_unknown_hold_is_503_and_an_old_one_404_at_once(shop: Shop, 
     answer = await buyer.try_checkout(make_hold(buyer.id))
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]
-    minute_ago = uuid7().int - (60_000 << 80)
+    minute_ago = new_id().int - (60_000 << 80)
     started = time.monotonic()
     answer = await buyer.post("/orders/checkout", {"reservationId": f"{minute_ago:032x}"[:32]})
     assert answer.status_code == 404

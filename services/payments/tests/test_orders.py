@@ -163,6 +163,16 @@ async def test_unpaid_order_expires_after_its_intent_is_cancelled(shop: Shop, bu
     assert await shop.job_kinds() == []
 
 
+async def test_buyer_and_deadline_at_once_end_the_order_once(shop: Shop, buyer: Buyer) -> None:
+    order = await shop.ordered(buyer)
+    await shop.pass_deadline(order)
+    shop.fault(delaySeconds=0.3, path="/cancel", count=2)
+    cancel, _ = await asyncio.gather(buyer.cancel(order), shop.jobs.run_due_jobs(shop.pool))
+    status = await buyer.status(order)
+    assert cancel.status_code == (200 if status == "cancelled" else 409)
+    assert await shop.told(order) == Counter({"order.placed": 1, f"order.{status}": 1})
+
+
 async def test_order_paid_just_before_its_deadline_is_paid(shop: Shop, buyer: Buyer) -> None:
     order = await shop.ordered(buyer)
     await shop.pay(order)

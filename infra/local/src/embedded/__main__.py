@@ -108,7 +108,7 @@ def down(_: argparse.Namespace) -> int:
     """Stop everything."""
     started = time.monotonic()
     settings = saved_settings(state_dir()) or _wanted_settings()
-    count = Stack(settings).down()
+    count = Stack(settings).down(Progress())
     print(
         f"Stopped {count} processes in {time.monotonic() - started:.1f} s."
         if count
@@ -122,7 +122,7 @@ def reset(arguments: argparse.Namespace) -> int:
     down(arguments)
     state = state_dir()
     existed = state.exists()
-    Stack(saved_settings(state) or _wanted_settings()).reset()
+    Stack(saved_settings(state) or _wanted_settings()).reset(Progress())
     print(
         f"Removed {state}: databases, messages, secrets and logs." if existed else f"{state} was not there."
     )
@@ -205,7 +205,7 @@ def start(arguments: argparse.Namespace) -> int:
 def stop(arguments: argparse.Namespace) -> int:
     """Stop processes: they stay away until they are started again."""
     stack, names = _named_processes(arguments.processes)
-    stack.stop(names)
+    stack.stop(names, Progress())
     print(f"Stopped {', '.join(names)}. make start P='{' '.join(names)}' brings it back.")
     return 0
 
@@ -213,7 +213,7 @@ def stop(arguments: argparse.Namespace) -> int:
 def restart(arguments: argparse.Namespace) -> int:
     """Stop processes and start them again."""
     stack, names = _named_processes(arguments.processes)
-    stack.stop(names)
+    stack.stop(names, Progress())
     stack.start(names, Progress())
     return 0
 

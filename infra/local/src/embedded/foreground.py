@@ -47,7 +47,8 @@ def run(stack: Stack, service: str, progress: Progress) -> None:
         os.close(lock)
     if stack.supervisor.is_running():
         progress.say(f"{service} goes back to the background")
-        stack.start(names, progress)
+        for name in names:
+            stack.supervisor.start_process(name)
 
 
 def _run_until(

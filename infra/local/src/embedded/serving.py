@@ -60,4 +60,5 @@ def main() -> None:
         runner.run(serve(app, arguments.port))
 
 
-main()
+if __name__ == "__main__":
+    main()

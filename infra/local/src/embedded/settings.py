@@ -32,6 +32,7 @@ OFFSETS = {
 
 PASSED_ON = frozenset(
     {
+        "ACCESS_TOKEN_SECONDS",
         "AUTH_RATE_LIMIT_MAX",
         "AUTH_RATE_LIMIT_WINDOW_MS",
         "BODY_LIMIT",
@@ -43,11 +44,15 @@ PASSED_ON = frozenset(
         "KAFKA_PAYMENT_CONSUMER_RETRY_BACKOFF_MS",
         "LOG_LEVEL",
         "MAX_HELD_SEATS",
+        "OUTBOX_SHARDS",
+        "PASSWORD_THREADS",
         "PAYMENT_SECONDS",
         "RATE_LIMIT_MAX",
         "RATE_LIMIT_WINDOW_MS",
+        "REFRESH_TOKEN_SECONDS",
         "STRIPE_API_BASE",
         "STRIPE_SECRET_KEY",
+        "STRIPE_TIMEOUT_SECONDS",
         "STRIPE_WEBHOOK_SECRET",
     }
 )

@@ -3,8 +3,9 @@
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class Stack:
 
         Raises Problem, which names what is in the way; what came up until then stays up, to be looked at.
         """
-        with locks.held(self._lock):
+        with self._alone(progress):
             is_running = self.supervisor.is_running()
             if not is_running:
                 _require_disk(self.settings.state)
@@ -78,27 +79,27 @@ class Stack:
             self._bring_up(progress)
             return True
 
-    def down(self) -> int:
+    def down(self, progress: Progress = SILENT) -> int:
         """Stop every process, gracefully where that works, and wait for its end; how many there were."""
-        with locks.held(self._lock):
+        with self._alone(progress):
             return self._down()
 
-    def reset(self) -> None:
+    def reset(self, progress: Progress = SILENT) -> None:
         """Stop everything and delete the state: databases, messages, secrets, logs."""
-        with locks.held(self._lock):
+        with self._alone(progress):
             self._down()
             if self.settings.state.exists():
                 shutil.rmtree(self.settings.state)
 
     def start(self, names: Sequence[str], progress: Progress = SILENT) -> None:
         """Start these processes and wait until they are ready."""
-        with locks.held(self._lock):
+        with self._alone(progress):
             self._is_given_up.clear()
             self._together([partial(self._start, name, progress) for name in names])
 
-    def stop(self, names: Sequence[str]) -> None:
+    def stop(self, names: Sequence[str], progress: Progress = SILENT) -> None:
         """Stop these processes; they stay away until they are started, or until `up`."""
-        with locks.held(self._lock):
+        with self._alone(progress):
             self.supervisor.stop_processes(names)
 
     def environment(self) -> dict[str, str]:
@@ -133,10 +134,14 @@ class Stack:
     def is_in_foreground(self, name: str) -> bool:
         return locks.is_held(self.foreground_lock(name.removesuffix("-worker")))
 
-    @property
-    def _lock(self) -> Path:
-        """One at a time may start or stop things. Beside the state folder: it outlives a reset."""
-        return self.settings.state.with_name(f"{self.settings.state.name}.lock")
+    @contextmanager
+    def _alone(self, progress: Progress) -> Generator[None]:
+        """One at a time may start or stop things. The lock, beside the state folder, outlives a reset."""
+        lock = self.settings.state.with_name(f"{self.settings.state.name}.lock")
+        if locks.is_held(lock):
+            progress.say("waiting for another command that starts or stops this stack")
+        with locks.held(lock):
+            yield
 
     @property
     def _supervised(self) -> list[Program]:

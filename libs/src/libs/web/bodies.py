@@ -10,6 +10,8 @@ from libs.web.problems import InvalidRequest
 
 _PATH_IN_MESSAGE = re.compile(r"^(?P<detail>.*) - at `\$(?P<path>.*)`$", re.DOTALL)
 
+_FIELD_IN_MESSAGE = re.compile(r"(?:missing required|unknown) field `(.*)`$")
+
 
 class StrictRequest(Request[Any, Any, Any]):
     """Decodes JSON straight into the struct that the handler's `data` is annotated with."""
@@ -27,9 +29,9 @@ def decode_body(body: bytes, target: Any) -> Any:
         _refuse_null_characters(body)
     except msgspec.ValidationError as error:
         match = _PATH_IN_MESSAGE.match(str(error))
-        if match is None:
-            raise InvalidRequest.at("/", str(error)) from None
-        raise InvalidRequest.at(_json_pointer(match["path"]), match["detail"]) from None
+        path, detail = (match["path"], match["detail"]) if match else ("", str(error))
+        field = _FIELD_IN_MESSAGE.search(detail)
+        raise InvalidRequest.at(_json_pointer(f"{path}.{field[1]}" if field else path), detail) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest.at("/", f"the body is not JSON: {error}") from None
     return value

@@ -19,7 +19,7 @@ from jwt.types import Options
 from msgspec import Struct
 
 from libs.postgres import Pool
-from libs.web.problems import Unauthenticated
+from libs.web.problems import TemporarilyUnavailable, Unauthenticated
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class TokenVerifier:
         self._keys = {key.key_id: key for key in keys if key.key_id and key.algorithm_name == ALGORITHM}
 
     async def verify(self, token: str) -> Caller:
-        """Raises `Unauthenticated`."""
+        """Raises `Unauthenticated`, or `TemporarilyUnavailable` before the first key set was loaded."""
         digest = hashlib.sha256(token.encode()).digest()
         remembered = self._verified.get(digest)
         if remembered is not None and remembered[1] > time.time():
@@ -107,6 +107,8 @@ class TokenVerifier:
             async with self._looking:
                 if kid not in self._keys and time.monotonic() - self._looked_at > LOOK_AGAIN_SECONDS:
                     await self._load_keys()
+        if not self._keys:
+            raise TemporarilyUnavailable("Access tokens cannot be checked yet. Try again.")
         try:
             return self._keys[kid]
         except KeyError:
