@@ -69,6 +69,7 @@ fmt: setup ## Format the code and put right what can be put right by itself
 check: setup ## Format, lint, types, import rules, generated files, lock file
 	@infra/local/check.sh
 
+# A file's tests stay together: many share a server (xdist's groups are without effect under this pytest).
 test: setup ## All tests, in parallel: make test [ARGS="services/inventory -k hold"]
 	@$(EMBEDDED) classes
-	@$(PYTHON_BIN)/pytest -n 4 --dist loadgroup $(ARGS)
+	@$(PYTHON_BIN)/pytest -n 4 --dist loadfile $(ARGS)

@@ -18,8 +18,8 @@ def shop() -> Iterator[Shop]:
 
 @pytest.fixture(scope="session")
 def hasty_stack() -> Iterator[Stack]:
-    """Holds last 4 s and payments 6 s; its tests are in the xdist group `hasty`: each has it alone."""
-    with running_stack(PARTS, environ={"HOLD_SECONDS": "4", "PAYMENT_SECONDS": "6"}) as stack:
+    """Holds last 8 s and payments 10 s; its tests are in the xdist group `hasty`: each has it alone."""
+    with running_stack(PARTS, environ={"HOLD_SECONDS": "8", "PAYMENT_SECONDS": "10"}) as stack:
         yield stack
 
 

@@ -25,7 +25,10 @@ def eventually(look: Callable[[], T], *, until: Callable[[T], bool], seconds: fl
 
 
 class Client:
-    """A person at the gateway; `call` checks the status and answers the JSON."""
+    """A person at the gateway; `call` checks the status and answers the JSON.
+
+    A 503 says when to ask again, and is asked again: a machine that runs many tests may be slow.
+    """
 
     def __init__(self, http: httpx.Client, account: dict[str, Any] | None = None) -> None:
         self._http = http
@@ -37,6 +40,10 @@ class Client:
 
     def call(self, method: str, path: str, body: Any = None, *, expect: int = 200) -> Any:
         answer = self.request(method, path, body)
+        deadline = time.monotonic() + WAIT_SECONDS
+        while answer.status_code == 503 != expect and time.monotonic() < deadline:
+            time.sleep(float(answer.headers["retry-after"]))
+            answer = self.request(method, path, body)
         assert answer.status_code == expect, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 

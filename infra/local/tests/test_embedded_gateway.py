@@ -10,8 +10,6 @@ from embedded.settings import SERVICES
 from embedded.stack import Stack
 from embedded.testing import running_stack
 
-pytestmark = pytest.mark.xdist_group("embedded-gateway")
-
 ROUTES = [
     ("/auth/login", "auth"),
     ("/.well-known/jwks.json", "auth"),

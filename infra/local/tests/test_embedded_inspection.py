@@ -15,8 +15,6 @@ from embedded.settings import Settings
 from embedded.stack import Stack
 from embedded.testing import running_stack
 
-pytestmark = pytest.mark.xdist_group("embedded-inspection")
-
 MESSAGES: list[tuple[bytes | None, bytes | None]] = [
     (b"order-1", b'{"orderId": "order-1", "note": "\xc3\xa9"}'),
     (b"order-2", b"no JSON \x1b[31m"),

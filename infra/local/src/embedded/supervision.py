@@ -34,7 +34,8 @@ INHERITED = (
 )
 ALIVE = ("STARTING", "RUNNING", "BACKOFF", "STOPPING")
 
-# All paths are relative to the state folder, in which supervisord runs: nothing here needs quoting.
+# All paths are relative to the state folder, in which supervisord runs: nothing here needs quoting. It would
+# make that of the socket absolute, and then perhaps too long for one (107 characters), hence /proc/self/cwd.
 CONFIGURATION = """\
 [supervisord]
 logfile=logs/supervisord.log
@@ -45,7 +46,7 @@ childlogdir=logs
 umask=077
 
 [unix_http_server]
-file=run/supervisor.sock
+file=/proc/self/cwd/run/supervisor.sock
 chmod=0700
 
 [rpcinterface:supervisor]
@@ -288,7 +289,7 @@ class _SocketConnection(http.client.HTTPConnection):
         self._settings = settings
 
     def connect(self) -> None:
-        # A socket's path may have 107 characters; through the folder's descriptor any folder is near enough.
+        # Short again, whatever the folder's name: through its descriptor.
         folder = os.open(self._settings.run, os.O_PATH)
         try:
             self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

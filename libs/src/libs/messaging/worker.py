@@ -12,9 +12,13 @@ from libs.messaging.relay import run_relay
 from libs.messaging.subscriptions import Handlers, Retry, Subscription
 from libs.postgres import Pool, PoolRepair, create_pool, is_transient
 from libs.settings import ServiceSettings
+from libs.tasks import end_tasks
 from libs.tracing import start_trace
 
 log = logging.getLogger(__name__)
+
+# More than consumers and relay take to stop, less than a supervisor waits.
+CLEAN_UP_SECONDS = 8.0
 
 Sweep = Callable[[Pool], Awaitable[object]]
 
@@ -77,8 +81,7 @@ async def _until_stopped(work: list[Awaitable[None]]) -> None:
     stopping = asyncio.create_task(stop.wait())
     # A part that ends by an error ends the process: the supervisor starts a fresh one.
     await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
-    for task in (*tasks, stopping):
-        task.cancel()
+    await end_tasks(*tasks, stopping, again_after_seconds=CLEAN_UP_SECONDS)
     failures = [
         result
         for result in await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.resources import files
 
 from litestar import Litestar
@@ -20,6 +20,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, S
 from libs.logs import configure_logging
 from libs.postgres import PoolRepair, create_pool
 from libs.settings import ServiceSettings
+from libs.tasks import end_tasks
 from libs.tracing import start_trace
 from libs.web.access import GUARDS, provide_caller, provide_visitor
 from libs.web.bodies import StrictRequest
@@ -127,9 +128,7 @@ def _resources(settings: ServiceSettings) -> Lifespan:
             yield
         finally:
             probe.is_draining = True
-            refreshing.cancel()
-            with suppress(asyncio.CancelledError):
-                await refreshing
+            await end_tasks(refreshing)
             await probe.close()
             await pool.close()
 
