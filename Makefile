@@ -5,7 +5,8 @@
 MAKEFLAGS += --no-print-directory
 
 PYTHON_BIN := .venv/bin
-EMBEDDED := $(PYTHON_BIN)/python -m embedded
+# In place of the shell, so that it gets the signals that make gets.
+EMBEDDED := exec $(PYTHON_BIN)/python -m embedded
 
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -42,7 +43,7 @@ topics: setup ## Kafka's topics: partitions, messages, and each group's lag
 tail: setup ## Follow a topic's messages: make tail T=payments.orders [FROM=start]
 	@$(EMBEDDED) tail --topic "$(T)" --from "$(FROM)"
 
-env: ## Addresses and keys of the running stack, for eval "$$(make env)"
+env: ## Addresses and keys of the running stack, for your shell: eval "`make env`"
 	@infra/local/setup.sh >&2
 	@$(EMBEDDED) env
 

@@ -69,6 +69,7 @@ async def shop(
         yield Shop(
             client,
             tokens,
+            app_pool=app.state.pool,
             pool=pool,
             admin_conn=admin_conn,
             stripe=gateway,

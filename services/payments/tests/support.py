@@ -193,6 +193,7 @@ class Shop:
         client: httpx.AsyncClient,
         tokens: Tokens,
         *,
+        app_pool: Pool,
         pool: Pool,
         admin_conn: Conn,
         stripe: StripeGateway,
@@ -201,6 +202,7 @@ class Shop:
     ) -> None:
         self.client = client
         self.tokens = tokens
+        self.app_pool = app_pool
         self.pool = pool
         self._admin_conn = admin_conn
         self.stripe = stripe

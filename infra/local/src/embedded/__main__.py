@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from types import FrameType
 from typing import NoReturn
@@ -167,6 +168,7 @@ def tail(arguments: argparse.Namespace) -> int:
         ):
             print(text, flush=True)
 
+    _end_with_parent()
     asyncio.run(follow())
     return 0
 
@@ -178,6 +180,7 @@ def logs(arguments: argparse.Namespace) -> int:
     if not (arguments.lines or "50").isdecimal():
         raise Problem(f"N={arguments.lines} is not a number of lines")
     stack = _known_stack()
+    _end_with_parent()
     for line in logs.follow(stack, logs.named(stack, arguments.of), lines=int(arguments.lines or 50)):
         print(line, flush=True)
     return 0
@@ -256,6 +259,17 @@ def _running_stack() -> Stack:
     if not stack.supervisor.is_running():
         raise Problem("the stack is not running: make up")
     return stack
+
+
+def _end_with_parent() -> None:
+    """Do not follow for ever for a reader who is gone: `kill -9` of make, a closed terminal."""
+
+    def watch(parent: int) -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, args=(os.getppid(),), daemon=True).start()
 
 
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:
