@@ -14,7 +14,8 @@ help: ## This list
 		/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Run
-demo: setup ## Everything: set up, start, and tell the story of one sale on the screen
+demo: ## Everything: set up, start, and tell the story of one sale on the screen
+	@infra/local/setup.sh --without-kafka
 	@$(EMBEDDED) up
 	@$(PYTHON_BIN)/python -m embedded.demo
 

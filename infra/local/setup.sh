@@ -96,9 +96,10 @@ if [ "$("$uv" --version 2>/dev/null | cut -d ' ' -f 2)" != "$UV_VERSION" ]; then
 fi
 step packages "$uv" sync --frozen --python "$python" --no-python-downloads
 compile >/dev/null 2>&1 &
-step kafka .venv/bin/python -m embedded install
+# `make demo` leaves Kafka to the start of the stack, which fetches it while the rest comes up.
+[ "${1:-}" = --without-kafka ] || step kafka .venv/bin/python -m embedded install
 wait
 if [ -f .pre-commit-config.yaml ] && [ -e .git ] && [ -z "$(git config core.hooksPath || true)" ]; then
     step "git hooks" install_hooks
 fi
-echo "$wanted" >"$stamp"
+[ "${1:-}" = --without-kafka ] || echo "$wanted" >"$stamp"
