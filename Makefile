@@ -1,7 +1,8 @@
 # The one way in: `make help` says what there is. Settings are environment variables: `PORT_BASE=4000 make up`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup up down reset status logs env run start stop restart topics tail test check fmt contracts
+# `ready` is the part of `setup` that the stack needs.
+.PHONY: help ready demo setup up down reset status logs env run start stop restart topics tail test check fmt contracts
 MAKEFLAGS += --no-print-directory
 
 PYTHON_BIN := .venv/bin
@@ -14,51 +15,53 @@ help: ## This list
 		/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Run
-demo: ## Everything: set up, start, and tell the story of one sale on the screen
-	@infra/local/setup.sh --without-kafka
+ready:
+	@infra/local/setup.sh stack
+
+demo: ready ## Everything: set up, start, and tell the story of one sale on the screen
 	@$(EMBEDDED) up
 	@$(PYTHON_BIN)/python -m embedded.demo
 
 setup: ## Once: packages, Kafka's jars, git hooks. The other targets do it when it is needed
 	@infra/local/setup.sh
 
-up: setup ## Start the stack, or what of it is missing. PORT_BASE=3000 moves all its ports
+up: ready ## Start the stack, or what of it is missing. PORT_BASE=3000 moves all its ports
 	@$(EMBEDDED) up
 
-down: setup ## Stop everything; what is stored stays
+down: ready ## Stop everything; what is stored stays
 	@$(EMBEDDED) down
 
-reset: setup ## Stop everything and delete what is stored: databases, messages, secrets, logs
+reset: ready ## Stop everything and delete what is stored: databases, messages, secrets, logs
 	@$(EMBEDDED) reset
 
 ##@ Look
-status: setup ## Each process: pid, port, memory, ready or why not
+status: ready ## Each process: pid, port, memory, ready or why not
 	@$(EMBEDDED) status
 
-logs: setup ## Follow the logs of a service or server: make logs S=inventory [N=50]
+logs: ready ## Follow the logs of a service or server: make logs S=inventory [N=50]
 	@$(EMBEDDED) logs --of "$(S)" --lines "$(N)"
 
-topics: setup ## Kafka's topics: partitions, messages, and each group's lag
+topics: ready ## Kafka's topics: partitions, messages, and each group's lag
 	@$(EMBEDDED) topics
 
-tail: setup ## Follow a topic's messages: make tail T=payments.orders [FROM=start]
+tail: ready ## Follow a topic's messages: make tail T=payments.orders [FROM=start]
 	@$(EMBEDDED) tail --topic "$(T)" --from "$(FROM)"
 
 env: ## Addresses and keys of the running stack, for your shell: eval "`make env`"
-	@infra/local/setup.sh >&2
+	@infra/local/setup.sh stack >&2
 	@$(EMBEDDED) env
 
 ##@ Work on it
-run: setup ## One service in the foreground, with reload, the rest as they are: make run S=payments
+run: ready ## One service in the foreground, with reload, the rest as they are: make run S=payments
 	@$(EMBEDDED) run --service "$(S)"
 
-start: setup ## Start processes that were stopped: make start P=kafka
+start: ready ## Start processes that were stopped: make start P=kafka
 	@$(EMBEDDED) start --processes "$(P)"
 
-stop: setup ## Stop processes, to see what happens without: make stop P="kafka redis"
+stop: ready ## Stop processes, to see what happens without: make stop P="kafka redis"
 	@$(EMBEDDED) stop --processes "$(P)"
 
-restart: setup ## Stop processes and start them again: make restart P=catalog-worker
+restart: ready ## Stop processes and start them again: make restart P=catalog-worker
 	@$(EMBEDDED) restart --processes "$(P)"
 
 contracts: setup ## Generate the Python structs and topics from the contracts

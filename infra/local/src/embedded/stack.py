@@ -198,11 +198,9 @@ class Stack:
         self._start(name, progress)
 
     def _bring_up_messaging(self, progress: Progress) -> None:
-        if not kafka.is_installed():  # the first `make demo` fetches it beside everything else
-            from embedded import jars  # noqa: PLC0415 - slow to import, and wanted here alone
-
+        if not kafka.is_installed():
             with progress.step("kafka jars", "done"):
-                jars.install()
+                kafka.install()
         self._start("kafka", progress)
         if any(service in self._parts for service in SERVICES) and not self._is_given_up.is_set():
             with progress.step("topics", "done"):
