@@ -11,8 +11,6 @@ from embedded.stack import Stack
 
 from tests.system.shop import Client, Shop, eventually
 
-pytestmark = pytest.mark.xdist_group("hasty")
-
 
 def send_signal(stack: Stack, number: signal.Signals) -> None:
     """To inventory's worker: a stopped one is away at once, and longer than its Kafka session lasts."""

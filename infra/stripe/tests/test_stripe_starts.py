@@ -43,6 +43,14 @@ def test_a_setting_that_is_missing_or_unusable_is_named() -> None:
         read_settings({**given, "STRIPE_WEBHOOK_URL": "localhost"})
 
 
+def test_the_first_of_two_webhook_secrets_signs() -> None:
+    given = dict.fromkeys(
+        ("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_URL", "STRIPE_STATE_FILE"), "http://127.0.0.1:9/"
+    )
+    settings = read_settings({**given, "STRIPE_WEBHOOK_SECRET": "whsec_new,whsec_old"})
+    assert settings.webhook_secret == "whsec_new"
+
+
 async def test_what_prevents_a_start_is_said_in_one_line(tmp_path: Path, emulator: Emulator) -> None:
     state, broken = tmp_path / "state.db", tmp_path / "broken.db"
     broken.write_text("not a database, but long enough to look like a file of some other kind" * 20)

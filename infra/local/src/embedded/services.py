@@ -17,7 +17,7 @@ from embedded.supervision import MARKER, inherited
 ADMIN_EMAIL = "admin@example.com"
 ADMIN_PASSWORD = "secret123"  # noqa: S105 - known to all, for the embedded stack alone
 WORKER_SILENCE_SECONDS = 15
-"""A worker renews its health file every 5 s."""
+"""A worker renews its health file every second."""
 
 SHARED_ADDRESS_LIMIT = "100000"
 """Everybody comes from one address here, so the limits by address must not bite."""

@@ -11,7 +11,10 @@ class SettingMissing(Exception):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """`webhook_url` is where events are delivered; `state_file` an SQLite file, made when absent."""
+    """`webhook_url` is where events are delivered; `state_file` an SQLite file, made when absent.
+
+    `webhook_secret` signs: the first of several, which receivers take "new,old" while a secret is changed.
+    """
 
     secret_key: str
     webhook_secret: str
@@ -32,7 +35,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         secret_key=need("STRIPE_SECRET_KEY", "the key that API calls must carry, for instance sk_test_local"),
         webhook_secret=need(
             "STRIPE_WEBHOOK_SECRET", "the secret that signs webhooks, for instance whsec_local"
-        ),
+        ).partition(",")[0],
         webhook_url=need("STRIPE_WEBHOOK_URL", "where events are delivered"),
         state_file=Path(need("STRIPE_STATE_FILE", "an SQLite file that keeps the state")),
     )
