@@ -31,11 +31,11 @@ class Heartbeat:
         return ("starting", "; ".join(troubles)) if troubles else ("ready", "")
 
     async def write(self, path: str) -> None:
-        """Rewrites the file every second, for ever."""
+        """Rewrites the file every second, for ever; more often until it is ready, which somebody waits for."""
         new = Path(f"{path}.new")
         while True:
             status, detail = self.status()
             # A few bytes: quicker than a thread.
             new.write_bytes(msgspec.json.encode({"status": status, "detail": detail}))  # noqa: ASYNC240
             new.replace(path)  # noqa: ASYNC240
-            await asyncio.sleep(1)
+            await asyncio.sleep(1 if status == "ready" else 0.1)
