@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 # `ready` is the part of `setup` that the stack needs.
-.PHONY: help ready demo setup up down reset status logs env run start stop restart topics tail test check fmt contracts
+.PHONY: help ready demo setup up down reset status logs env run start stop restart topics tail audit test check fmt contracts
 MAKEFLAGS += --no-print-directory
 
 PYTHON_BIN := .venv/bin
@@ -46,6 +46,10 @@ topics: ready ## Kafka's topics: partitions, messages, and each group's lag
 
 tail: ready ## Follow a topic's messages: make tail T=payments.orders [FROM=start]
 	@$(EMBEDDED) tail --topic "$(T)" --from "$(FROM)"
+
+audit: ready ## Do money, seats and messages agree? make audit [GRACE=30] [DAYS=30] [ALL=1]
+	@set -a; eval "$$($(PYTHON_BIN)/python -m embedded env)"; exec $(PYTHON_BIN)/python -m audit \
+		$(if $(GRACE),--grace $(GRACE)) $(if $(DAYS),--days $(DAYS)) $(if $(ALL),--all)
 
 env: ## Addresses and keys of the running stack, for your shell: eval "`make env`"
 	@infra/local/setup.sh stack >&2
