@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 # `ready` is the part of `setup` that the stack needs.
-.PHONY: help ready demo setup up down reset status logs env run start stop restart topics tail audit test check fmt contracts
+.PHONY: help ready demo setup up down reset status logs env run start stop restart topics tail audit test check fmt contracts contracts-release
 MAKEFLAGS += --no-print-directory
 
 PYTHON_BIN := .venv/bin
@@ -12,7 +12,7 @@ EMBEDDED := exec $(PYTHON_BIN)/python -m embedded
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Run
 ready:
@@ -68,14 +68,17 @@ stop: ready ## Stop processes, to see what happens without: make stop P="kafka r
 restart: ready ## Stop processes and start them again: make restart P=catalog-worker
 	@$(EMBEDDED) restart --processes "$(P)"
 
-contracts: setup ## Generate the Python structs and topics from the contracts
+contracts: setup ## Generate structs, the AsyncAPI document and the page from the contracts
 	@$(PYTHON_BIN)/python -m contracts.generate
+
+contracts-release: setup ## Make the contracts as they are the release that changes are held against
+	@$(PYTHON_BIN)/python -m contracts.release $(if $(BREAKING),--breaking)
 
 fmt: setup ## Format the code and put right what can be put right by itself
 	@$(PYTHON_BIN)/ruff format
 	@$(PYTHON_BIN)/ruff check --fix
 
-check: setup ## Format, lint, types, import rules, generated files, lock file
+check: setup ## Format, lint, types, import rules, contracts, lock file
 	@infra/local/check.sh
 
 # A file's tests stay together: many share a server (xdist's groups are without effect under this pytest).

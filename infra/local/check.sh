@@ -14,7 +14,7 @@ check format .venv/bin/ruff format --check --quiet
 check lint .venv/bin/ruff check --quiet
 check types .venv/bin/basedpyright
 check imports .venv/bin/lint-imports
-check contracts .venv/bin/python -m contracts.generate --check
+check contracts .venv/bin/python -m contracts.check
 check lock .local/uv/bin/uv lock --check --quiet
 
 if [ -n "$failed" ]; then

@@ -161,7 +161,7 @@ class SeatMapPart(Struct, frozen=True, kw_only=True, rename="camel"):
     version: Annotated[int, Meta(ge=1)]
     part: Annotated[int, Meta(ge=1)]
     parts: Annotated[int, Meta(ge=1)]
-    seats: list[MapSeat]
+    seats: Annotated[list[MapSeat], Meta(max_length=1000)]
 
 
 class HeldSeat(Struct, frozen=True, kw_only=True, rename="camel"):
