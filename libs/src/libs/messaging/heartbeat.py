@@ -31,7 +31,7 @@ class Heartbeat:
         return ("starting", "; ".join(troubles)) if troubles else ("ready", "")
 
     async def write(self, path: str) -> None:
-        """Rewrites the file every second, for ever; more often until it is ready, which somebody waits for."""
+        """Rewrites the file every second, for ever; more often until it is ready, which is waited for."""
         new = Path(f"{path}.new")
         while True:
             status, detail = self.status()
