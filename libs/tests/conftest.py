@@ -6,6 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import pytest_asyncio
+from embedded.stack import Stack
 from embedded.testing import running_stack
 from libs.messaging.topics import create_topics
 from libs.migrations import migrate, services_from_environment
@@ -15,18 +16,31 @@ SERVICE = "payments"
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[dict[str, str]]:
+def stack() -> Iterator[Stack]:
     with running_stack(("postgres", "kafka")) as stack:
-        environment = stack.environment()
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            folder = Path(__file__).parents[2] / "services" / SERVICE / "migrations"
-            migrate(environment["ADMIN_DATABASE_URL"], services_from_environment([folder]))
-        with psycopg.connect(environment["ADMIN_DATABASE_URL"], autocommit=True) as conn:
-            conn.execute("CREATE TABLE payments.effects (key text NOT NULL, note text NOT NULL)")
-            conn.execute("GRANT ALL ON payments.effects TO payments_worker")
-        yield environment
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def servers(stack: Stack) -> dict[str, str]:
+    environment = stack.environment()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        folder = Path(__file__).parents[2] / "services" / SERVICE / "migrations"
+        migrate(environment["ADMIN_DATABASE_URL"], services_from_environment([folder]))
+    with psycopg.connect(environment["ADMIN_DATABASE_URL"], autocommit=True) as conn:
+        conn.execute("CREATE TABLE payments.effects (key text NOT NULL, note text NOT NULL)")
+        conn.execute("GRANT ALL ON payments.effects TO payments_worker")
+    return environment
+
+
+@pytest.fixture
+def admin(servers: dict[str, str]) -> Iterator[psycopg.Connection]:
+    """May do anything; what it leaves in the outbox is gone after the test."""
+    with psycopg.connect(servers["ADMIN_DATABASE_URL"], autocommit=True) as conn:
+        yield conn
+        conn.execute("DELETE FROM payments.outbox")
 
 
 @pytest_asyncio.fixture

@@ -11,10 +11,29 @@ class _TraceFormatter(logging.Formatter):
         return super().format(record)
 
 
+class _OncePerWhile(logging.Filter):
+    """Of aiokafka the same complaint twice a minute: with Kafka away it has some sixty a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at: dict[object, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("aiokafka"):
+            return True
+        if record.created - self._said_at.get(record.msg, 0) < 30:
+            return False
+        if len(self._said_at) > 100:
+            self._said_at.clear()
+        self._said_at[record.msg] = record.created
+        return True
+
+
 def configure_logging(level: str) -> None:
     """Sets the level (`debug`, `info`, `warning`, `error`) and the shape of all log lines."""
     handler = logging.StreamHandler()
     handler.setFormatter(_TraceFormatter("%(asctime)s %(levelname)s %(name)s trace=%(trace_id)s %(message)s"))
+    handler.addFilter(_OncePerWhile())
     names = logging.getLevelNamesMapping()
     logging.basicConfig(handlers=[handler], level=names.get(level.upper(), logging.INFO), force=True)
     # These tell each request or reconnection: the services say it once, in their own words.

@@ -2,10 +2,10 @@
 
 import os
 import sys
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 T = TypeVar("T", bound="ServiceSettings")
 
@@ -22,7 +22,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, rename="upper"):
     rate_limit_max: int = 200
     rate_limit_window_ms: int = 900_000
     log_level: str = "info"
-    outbox_shards: int = 1
+    outbox_shards: Annotated[int, Meta(ge=1, le=64)] = 1
     kafka_payment_consumer_max_retries: int = 3
     kafka_payment_consumer_retry_backoff_ms: int = 100
     worker_health_file: str | None = None

@@ -7,6 +7,8 @@ from typing import Any
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from contracts.topics import TOPICS
 
+from libs.messaging.producers import abandon
+
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 2_097_152
@@ -35,7 +37,7 @@ class DeadLetters:
 
     async def stop(self) -> None:
         if self._producer is not None:
-            await self._producer.stop()
+            await abandon(self._producer)
             self._producer = None
 
     async def send(self, record: ConsumerRecord[Any, Any], *, error: Exception, attempts: int) -> None:
@@ -57,9 +59,12 @@ class DeadLetters:
             "dlq_failed_at": datetime.now(UTC).isoformat(),
         }
         original = [(name, value) for name, value in record.headers if not name.startswith("dlq_")]
-        await self._producer.send_and_wait(
-            topic,
-            value=record.value,
+        # In a batch of its own, to the topic's only partition: send() takes no record without key and value.
+        batch = self._producer.create_batch()
+        batch.append(
             key=record.key,
+            value=record.value,
+            timestamp=None,
             headers=[*original, *((name, value.encode()) for name, value in reasons.items())],
         )
+        await (await self._producer.send_batch(batch, topic, partition=0))

@@ -31,6 +31,8 @@ def decode(record: ConsumerRecord[Any, Any]) -> Delivery:
     for name, value in record.headers:
         if not name.startswith("ce_") and name != "traceparent":
             continue
+        if name in headers:
+            raise Undecodable(f"header {name} comes twice")
         try:
             headers[name] = value.decode()
         except (UnicodeDecodeError, AttributeError):
@@ -49,7 +51,7 @@ def decode(record: ConsumerRecord[Any, Any]) -> Delivery:
         raise UnknownType(f"type {message_type[:80]!r} on {record.topic}")
     try:
         message = decoder.decode(record.value or b"")
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Undecodable(f"{message_type} v{version}: {error}") from None
     if record.topic != message.TOPIC:
         raise Undecodable(f"{message_type} does not belong on {record.topic}")

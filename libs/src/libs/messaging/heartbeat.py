@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -14,12 +15,14 @@ class Heartbeat:
 
     def __init__(self) -> None:
         self._reports: dict[str, tuple[float, str]] = {}
+        self.counts: Counter[str] = Counter()
+        """Messages since the start: handled, skipped, not for us, dead letters."""
 
     def report(self, part: str, status: str) -> None:
         self._reports[part] = (time.monotonic(), status)
 
     def status(self) -> tuple[str, str]:
-        """(`ready` | `starting`, what keeps it from being ready)."""
+        """(`ready` | `starting` | `waiting`, what keeps it from being ready)."""
         troubles: list[str] = []
         for part, (at, status) in sorted(self._reports.items()):
             if time.monotonic() - at > STALE_SECONDS:
@@ -28,7 +31,7 @@ class Heartbeat:
                 troubles.append(f"{part}: {status}")
         if not self._reports:
             return "starting", "starting"
-        return ("starting", "; ".join(troubles)) if troubles else ("ready", "")
+        return ("waiting", "; ".join(troubles)) if troubles else ("ready", "")
 
     async def write(self, path: str) -> None:
         """Rewrites the file every second, for ever; more often until it is ready, which is waited for."""
@@ -36,6 +39,7 @@ class Heartbeat:
         while True:
             status, detail = self.status()
             # A few bytes: quicker than a thread.
-            new.write_bytes(msgspec.json.encode({"status": status, "detail": detail}))  # noqa: ASYNC240
+            health = {"status": status, "detail": detail, "counts": self.counts}
+            new.write_bytes(msgspec.json.encode(health))  # noqa: ASYNC240
             new.replace(path)  # noqa: ASYNC240
             await asyncio.sleep(1 if status == "ready" else 0.1)

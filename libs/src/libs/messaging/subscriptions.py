@@ -7,48 +7,37 @@ time-out) is waited for; a faulty message is tried again and then becomes a dead
 
 import asyncio
 import logging
-import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
-from contracts.messages import Message
 from contracts.topics import TOPICS
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
-from faststream.kafka.message import KafkaAckableMessage
 
 from libs.messaging.dead_letters import DeadLetters
-from libs.messaging.envelopes import Delivery, Undecodable, UnknownType, decode
+from libs.messaging.deliveries import Deliveries, Handlers, PartitionsRevoked, Retry
 from libs.messaging.heartbeat import Heartbeat
-from libs.postgres import Conn, Pool, is_transient, transaction
-from libs.tracing import start_trace
+from libs.postgres import Pool
+from libs.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[Conn, Any], Awaitable[None]]
-Handlers = Mapping[type[Message], Handler]
-
-# FastStream waits this long for a batch and, when there was none, as long again: it bounds the added latency.
-POLL_MILLISECONDS = 10
 MAX_BATCH = 500
+COMMIT_EVERY_SECONDS = 0.1
+"""What was handled since is delivered again after a crash, and known to the inbox."""
 SESSION_MILLISECONDS = 6_000
-STUCK_SECONDS = 60.0
-
-
-class Retry:
-    """How often a faulty message is tried again, and the first pause between tries in seconds."""
-
-    def __init__(self, *, count: int, backoff_seconds: float) -> None:
-        self.count = count
-        self.backoff_seconds = backoff_seconds
-
-    def pause(self, attempt: int) -> float:
-        return self.backoff_seconds * 2 ** (attempt - 1) * random.uniform(0.7, 1.3)  # noqa: S311
+PROBE_SECONDS = 3.0
+"""Between two questions to Kafka whether there is something to read."""
+STUCK_SECONDS = 12.0
+"""Longer than a session: without Kafka, or behind it and not reading, the consumer is built anew."""
+HANGING_SECONDS = 100.0
+"""Longer than a transaction may last: a handler that takes this long never comes back."""
+STOP_SECONDS = 20.0
+CAREFUL_SECONDS = 60.0
+WARN_EVERY_SECONDS = 10.0
 
 
 class Subscription:
@@ -58,172 +47,229 @@ class Subscription:
         self, *, service: str, pool: Pool, handlers: Handlers, dead_letters: DeadLetters, retry: Retry
     ) -> None:
         self._service = service
-        self._pool = pool
-        self._handlers = handlers
         self._dead_letters = dead_letters
-        self._retry = retry
+        self._deliveries = Deliveries(
+            service=service, pool=pool, handlers=handlers, dead_letters=dead_letters, retry=retry
+        )
+        self._consumer: Any = None
         self._working = asyncio.Lock()
-        self._revoked = False
-
-    async def handle_batch(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
-        """Gives every record its effect, once; returns when all are done or dead letters."""
-        deliveries: list[Delivery] = []
-        for record in records:
-            try:
-                deliveries.append(decode(record))
-            except UnknownType as unknown:
-                log.info("skipped: %s", unknown)
-            except Undecodable as error:
-                await self._dead_letters.send(record, error=error, attempts=1)
-        wanted = [each for each in deliveries if type(each.message) in self._handlers]
-        if not wanted:
-            return
-        try:
-            await self._until_faults_pass(lambda: self._apply(wanted))
-        except Exception as error:
-            if is_transient(error):
-                raise
-            # One of them is faulty: find out which; the others need not wait for it.
-            by_key: dict[bytes, list[Delivery]] = {}
-            for delivery in wanted:
-                by_key.setdefault(delivery.record.key or b"", []).append(delivery)
-            async with asyncio.TaskGroup() as group:
-                for same_key in by_key.values():
-                    group.create_task(self._apply_one_by_one(same_key))
-
-    async def _apply_one_by_one(self, deliveries: list[Delivery]) -> None:
-        for delivery in deliveries:
-            attempt = 1
-            while True:
-                try:
-                    await self._until_faults_pass(lambda each=delivery: self._apply([each]))
-                except Exception as error:
-                    if is_transient(error):
-                        raise
-                    if attempt > self._retry.count:
-                        await self._dead_letters.send(delivery.record, error=error, attempts=attempt)
-                        break
-                    log.warning("%s failed, try %s: %r", delivery.message.TYPE, attempt, error)
-                    await asyncio.sleep(self._retry.pause(attempt))
-                    attempt += 1
-                else:
-                    break
-
-    async def _apply(self, deliveries: list[Delivery]) -> None:
-        async with transaction(self._pool) as conn:
-            cursor = await conn.execute(
-                """
-                INSERT INTO inbox (message_id, consumer)
-                SELECT id, %(consumer)s FROM unnest(%(ids)s::text[]) AS id ORDER BY id
-                ON CONFLICT DO NOTHING
-                RETURNING message_id
-                """,
-                {"ids": [each.id for each in deliveries], "consumer": self._service},
-            )
-            new: set[str] = {row[0] for row in await cursor.fetchall()}
-            for delivery in deliveries:
-                if delivery.id in new:
-                    new.remove(delivery.id)  # a second copy in the same batch has no effect
-                    start_trace(delivery.traceparent)
-                    await self._handlers[type(delivery.message)](conn, delivery.message)
-
-    async def _until_faults_pass(self, work: Callable[[], Awaitable[None]]) -> None:
-        pause = 0.05
-        while True:
-            try:
-                return await work()
-            except Exception as error:
-                if not is_transient(error) or self._revoked:
-                    raise
-                log.warning("waiting %.2f s: %s", pause, error)
-            await asyncio.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311
-            pause = min(pause * 2, 2.0)
+        self._has_joined = False
+        self._is_kafka_away = False
+        self._current_at = 0.0
+        self._careful_until = 0.0
+        self._warned_at = -WARN_EVERY_SECONDS
 
     async def run(self, *, kafka_brokers: str, heartbeat: Heartbeat) -> None:
         """Consumes for ever; a broker that is away is waited for."""
+        heartbeat.counts = self._deliveries.counts
         topics = [topic.name for topic in TOPICS if self._service in topic.subscribers]
         while topics:
-            broker = KafkaBroker(kafka_brokers, apply_types=False, logger=None, graceful_timeout=5)
-            subscriber = broker.subscriber(
+            broker = KafkaBroker(
+                kafka_brokers,
+                logger=None,
+                consumer_only=True,  # nor does it make topics: the contracts say what they are like
+                request_timeout_ms=10_000,
+                metadata_max_age_ms=10_000,
+            )
+            # Without a handler: FastStream's own loop waits in vain for as long as it has waited for a batch,
+            # rests 5 s after an error, and decodes every header as UTF-8.
+            subscriber: Any = broker.subscriber(
                 *topics,
                 group_id=self._service,
                 batch=True,
-                max_records=MAX_BATCH,
-                batch_timeout_ms=POLL_MILLISECONDS,
                 auto_offset_reset="earliest",
                 session_timeout_ms=SESSION_MILLISECONDS,
                 heartbeat_interval_ms=SESSION_MILLISECONDS // 4,
                 max_partition_fetch_bytes=2_200_000,
+                fetch_max_bytes=16_777_216,
                 ack_policy=AckPolicy.MANUAL,
-                parser=_raw_message,
-                decoder=_raw_records,
                 listener=_Listener(self),
             )
-
-            # One parameter only: FastStream spreads a list over several.
-            subscriber(partial(self._consume, subscriber))
             try:
                 await self._dead_letters.start()
                 await broker.start()
-                await self._watch(subscriber, heartbeat)
+                self._consumer = subscriber.consumer
+                await self._consume(heartbeat)
             except (KafkaError, OSError) as error:
                 heartbeat.report("consumer", f"waiting for Kafka: {type(error).__name__}")
-                log.warning("consumer waits: %s", error)
+                self._warn("waiting for Kafka: %r", error)
             finally:
-                await broker.stop()
-                await self._dead_letters.stop()
+                await self._stop(broker)
             await asyncio.sleep(0.5)
 
-    async def _consume(self, subscriber: Any, records: list[ConsumerRecord[Any, Any]]) -> None:
-        async with self._working:
+    async def _stop(self, broker: KafkaBroker) -> None:
+        # A consumer that does not stop would go on consuming beside the next one: the process ends instead.
+        async with asyncio.timeout(STOP_SECONDS):
+            await self._deliveries.let_go()
+            await broker.stop()
+            await self._dead_letters.stop()
+
+    def _warn(self, text: str, *what: object) -> None:
+        if time.monotonic() - self._warned_at > WARN_EVERY_SECONDS:
+            self._warned_at = time.monotonic()
+            log.warning(text, *what)
+
+    async def _consume(self, heartbeat: Heartbeat) -> None:
+        """Returns when the consumer has stopped making progress, so that it is built anew."""
+        self._current_at = time.monotonic()
+        work = [
+            asyncio.create_task(each)
+            for each in (self._read_for_ever(), self._commit_for_ever(), self._probe_for_ever())
+        ]
+        try:
+            while True:
+                heartbeat.report("consumer", self._status())
+                done, _ = await asyncio.wait(
+                    [*work, self._deliveries.failed], timeout=0.5, return_when=asyncio.FIRST_COMPLETED
+                )
+                for each in done:
+                    each.result()
+                silence = time.monotonic() - max(self._deliveries.progress_at, self._current_at)
+                if silence > (HANGING_SECONDS if self._working.locked() else STUCK_SECONDS):
+                    log.error("no progress for %.0f s: the consumer is built anew", silence)
+                    return
+        finally:
+            await end_tasks(*work)
+            await self._commit_quickly()
+
+    async def _read_for_ever(self) -> None:
+        while True:
+            records = await (self._read_one() if time.monotonic() < self._careful_until else self._read())
+            if not records:
+                continue
+            async with self._working:
+                try:
+                    await self._deliveries.handle(await self._still_ours(records))
+                except PartitionsRevoked:
+                    log.info("a batch was given up: its partitions go to another consumer")
+            self._hold_back()
+
+    async def _read(self) -> list[ConsumerRecord[Any, Any]]:
+        try:
+            batches = await self._consumer.getmany(timeout_ms=500, max_records=MAX_BATCH)
+        except UnicodeDecodeError as error:
+            # The name of a header. aiokafka has lost its place, perhaps in other partitions too: from the
+            # committed offsets on, again, until we have met that record.
+            self._careful_until = time.monotonic() + CAREFUL_SECONDS
+            raise KafkaError(f"a record that cannot be read: {error}") from error
+        return [record for batch in batches.values() for record in batch]
+
+    async def _read_one(self) -> list[ConsumerRecord[Any, Any]]:
+        """Steps over a record that cannot be read; what is known of it is returned in its place."""
+        for partition in self._consumer.assignment() - self._consumer.paused():
             try:
-                await self.handle_batch(records)
-            except Exception:
-                # Only a rebalance or a broker that refuses dead letters ends a batch early. The offsets stay
-                # where they are; what is still ours is read again.
-                log.exception("a batch was given up")
-                for partition in {TopicPartition(each.topic, each.partition) for each in reversed(records)}:
-                    first = min(
-                        each.offset for each in records if (each.topic, each.partition) == tuple(partition)
+                for records in (
+                    await self._consumer.getmany(partition, timeout_ms=20, max_records=1)
+                ).values():
+                    return records
+            except UnicodeDecodeError as error:
+                offset = await self._consumer.position(partition)
+                self._consumer.seek(partition, offset + 1)
+                self._careful_until = 0.0
+                unreadable = ("unreadable", str(error).encode())
+                return [
+                    ConsumerRecord(
+                        topic=partition.topic,
+                        partition=partition.partition,
+                        offset=offset,
+                        timestamp=0,
+                        timestamp_type=0,
+                        key=None,
+                        value=None,
+                        checksum=None,
+                        serialized_key_size=-1,
+                        serialized_value_size=-1,
+                        headers=(unreadable,),
                     )
-                    with suppress(IllegalStateError):  # no longer ours
-                        subscriber.consumer.seek(partition, first)
-                await asyncio.sleep(0.2)
-                return
-            offsets: dict[TopicPartition, int] = {}
-            for record in records:
-                offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
+                ]
+        return []
+
+    async def _still_ours(self, records: list[ConsumerRecord[Any, Any]]) -> list[ConsumerRecord[Any, Any]]:
+        """Without those of a partition that a rebalance took, or put back, since they were fetched."""
+        ends = {TopicPartition(each.topic, each.partition): each.offset + 1 for each in records}
+        ours: set[TopicPartition] = set()
+        for partition, end in ends.items():
+            with suppress(IllegalStateError):
+                if await self._consumer.position(partition) >= end:
+                    ours.add(partition)
+        if len(ours) == len(ends):
+            return records
+        return [each for each in records if TopicPartition(each.topic, each.partition) in ours]
+
+    def _hold_back(self) -> None:
+        consumer = self._consumer
+        paused = consumer.paused()
+        for partition in consumer.assignment():
+            if self._deliveries.offsets.is_too_far_ahead(partition):
+                consumer.pause(partition)
+            elif partition in paused:
+                consumer.resume(partition)
+
+    async def _commit_for_ever(self) -> None:
+        while True:
+            await self._deliveries.changed.wait()
+            self._deliveries.changed.clear()
+            self._hold_back()
+            await self._commit()
+            await asyncio.sleep(COMMIT_EVERY_SECONDS)
+
+    async def _commit(self) -> None:
+        offsets = self._deliveries.offsets.committable()
+        if offsets:
             try:
-                await subscriber.consumer.commit(offsets)
+                await self._consumer.commit(offsets)
             except (CommitFailedError, IllegalStateError):
                 log.info("offsets not committed after a rebalance: the inbox knows what was done")
+            else:
+                self._deliveries.offsets.committed(offsets)
 
-    async def _watch(self, subscriber: Any, heartbeat: Heartbeat) -> None:
-        """Returns when the consumer has stopped making progress, so that it is built anew."""
-        last_progress = time.monotonic()
-        last_polls: dict[TopicPartition, int] = {}
+    async def _commit_quickly(self) -> None:
+        with suppress(KafkaError, TimeoutError):
+            async with asyncio.timeout(2):
+                await self._commit()
+
+    def _status(self) -> str:
+        if not self._has_joined:
+            return "joining its group"
+        if self._is_kafka_away:
+            return "waiting for Kafka"
+        return self._deliveries.waits_for or "ready"
+
+    async def _probe_for_ever(self) -> None:
+        """Asks Kafka itself how far there is to read: a consumer that is stuck does not know."""
         while True:
-            consumer = subscriber.consumer
-            assigned = consumer.assignment()
-            polls = {partition: consumer.last_poll_timestamp(partition) for partition in assigned}
-            if self._working.locked() or polls != last_polls:
-                last_progress = time.monotonic()
-                last_polls = polls
-            if assigned or time.monotonic() - last_progress < STUCK_SECONDS:
-                heartbeat.report("consumer", "ready" if assigned else "joining its group")
-            if time.monotonic() - last_progress > STUCK_SECONDS:
-                log.error("no progress for %.0f s: the consumer is built anew", STUCK_SECONDS)
-                return
-            await asyncio.sleep(0.5)
+            try:
+                async with asyncio.timeout(PROBE_SECONDS):
+                    is_behind = await self._has_more_to_read()
+            except (KafkaError, TimeoutError) as error:
+                self._is_kafka_away = True
+                self._warn("waiting for Kafka: %r", error)
+            else:
+                self._is_kafka_away = False
+                if self._has_joined and not is_behind and not self._working.locked():
+                    self._current_at = time.monotonic()
+            await asyncio.sleep(PROBE_SECONDS)
 
-    async def finish_before_rebalance(self) -> None:
-        """Lets the batch in progress end before its partitions go to another member."""
-        self._revoked = True
+    async def _has_more_to_read(self) -> bool:
+        consumer = self._consumer
+        reading = consumer.assignment() - consumer.paused()
+        ends = await consumer.end_offsets(list(reading))
+        return any([await consumer.position(each) < end for each, end in ends.items()])
+
+    async def release_partitions(self) -> None:
+        """Lets the batch in progress end, and gives up the rest, before the partitions go elsewhere."""
+        self._has_joined = False
+        self._deliveries.revoked = True
         try:
             async with self._working:
-                pass
+                await self._commit_quickly()
+                await self._deliveries.let_go()
         finally:
-            self._revoked = False
+            self._deliveries.revoked = False
+
+    def take_partitions(self) -> None:
+        self._has_joined = True
+        self._current_at = time.monotonic()
 
 
 class _Listener(ConsumerRebalanceListener):
@@ -233,20 +279,9 @@ class _Listener(ConsumerRebalanceListener):
     async def on_partitions_revoked(  # pyright: ignore[reportIncompatibleMethodOverride]  # aiokafka awaits it
         self, revoked: set[TopicPartition]
     ) -> None:
-        await self._subscription.finish_before_rebalance()
+        await self._subscription.release_partitions()
 
     async def on_partitions_assigned(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, assigned: set[TopicPartition]
     ) -> None:
-        pass
-
-
-async def _raw_message(records: tuple[ConsumerRecord[Any, Any], ...]) -> KafkaAckableMessage:
-    # FastStream's own parser decodes every header as UTF-8 and fails the whole batch on one that is not.
-    return KafkaAckableMessage(
-        body=b"", raw_message=records, headers={}, batch_headers=[], consumer=None, message_id="", path={}
-    )
-
-
-async def _raw_records(message: KafkaAckableMessage) -> list[ConsumerRecord[Any, Any]]:
-    return list(message.raw_message)  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
+        self._subscription.take_partitions()

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from libs.logs import configure_logging
 from libs.messaging.dead_letters import DeadLetters
+from libs.messaging.deliveries import Handlers, Retry
 from libs.messaging.heartbeat import STALE_SECONDS, Heartbeat
 from libs.messaging.relay import run_relay
-from libs.messaging.subscriptions import Handlers, Retry, Subscription
+from libs.messaging.subscriptions import Subscription
 from libs.postgres import Pool, PoolRepair, create_pool, is_transient
 from libs.settings import ServiceSettings
 from libs.tasks import end_tasks

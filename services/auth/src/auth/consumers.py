@@ -1,5 +1,5 @@
 """Auth listens to nobody."""
 
-from libs.messaging.subscriptions import Handlers
+from libs.messaging.deliveries import Handlers
 
 HANDLERS: Handlers = {}

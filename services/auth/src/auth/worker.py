@@ -1,7 +1,6 @@
 """The background process: `python -m auth.worker` sends the outbox and sweeps."""
 
-import asyncio
-
+import uvloop
 from libs.messaging.worker import run_worker
 from libs.postgres import Pool
 
@@ -16,7 +15,7 @@ async def forget_old_tokens(pool: Pool) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(
+    uvloop.run(
         run_worker(
             settings_of("worker"),
             service="auth",

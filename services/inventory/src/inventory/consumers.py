@@ -14,7 +14,7 @@ from contracts.messages import (
     UserDisabled,
     UserTokensRevoked,
 )
-from libs.messaging.subscriptions import Handlers
+from libs.messaging.deliveries import Handlers
 from libs.postgres import Conn
 from libs.revocations import on_user_disabled, on_user_tokens_revoked
 

@@ -1,7 +1,6 @@
 """The background process: consumers, outbox relay, sweepers."""
 
-import asyncio
-
+import uvloop
 from libs.messaging.worker import run_worker
 
 from inventory.consumers import HANDLERS
@@ -10,7 +9,7 @@ from inventory.sales import void_orders_of_cancelled_events
 from inventory.settings import settings_of
 
 if __name__ == "__main__":
-    asyncio.run(
+    uvloop.run(
         run_worker(
             settings_of("worker"),
             service="inventory",

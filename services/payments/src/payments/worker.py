@@ -1,7 +1,6 @@
 """The background process: consumers, outbox relay, deadlines, and what is asked of Stripe."""
 
-import asyncio
-
+import uvloop
 from libs.messaging.worker import run_worker
 
 from payments.consumers import HANDLERS
@@ -32,4 +31,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

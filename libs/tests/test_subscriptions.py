@@ -1,0 +1,384 @@
+"""A subscription over a real Kafka: each message's effect once, and none in the way of another key's."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from contracts.messages import HoldReleased
+from embedded.stack import Stack
+from libs.messaging import offsets, subscriptions
+from libs.messaging.deliveries import Retry
+from libs.messaging.heartbeat import Heartbeat
+from libs.messaging.offsets import Offsets
+from libs.postgres import Conn, Pool
+from messaging_support import (
+    DEAD_LETTERS,
+    TOPIC,
+    effects,
+    eventually,
+    has_effect,
+    headers_of,
+    note,
+    producing,
+    read_all,
+    released,
+    running,
+    send,
+    subscription,
+)
+
+PARTITION = TopicPartition(TOPIC, 0)
+
+
+def record(offset: int, partition: TopicPartition = PARTITION) -> ConsumerRecord[Any, Any]:
+    return ConsumerRecord(
+        topic=partition.topic,
+        partition=partition.partition,
+        offset=offset,
+        timestamp=0,
+        timestamp_type=0,
+        key=None,
+        value=None,
+        checksum=None,
+        serialized_key_size=0,
+        serialized_value_size=0,
+        headers=(),
+    )
+
+
+async def committed(kafka_brokers: str, partition: TopicPartition = PARTITION) -> int:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka_brokers, group_id="payments", enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        consumer.assign([partition])
+        return await consumer.committed(partition) or 0
+    finally:
+        await consumer.stop()
+
+
+def test_offsets_are_committed_up_to_the_first_unfinished_record_only() -> None:
+    offsets = Offsets()
+    offsets.advance([record(0), record(1)])
+    assert offsets.committable() == {PARTITION: 2}
+    offsets.committed({PARTITION: 2})
+    assert offsets.committable() == {}
+    for each in (record(3), record(5)):
+        offsets.begin(each)
+    offsets.advance([record(each) for each in range(2, 8)])
+    assert offsets.committable() == {PARTITION: 3}
+    offsets.finish(record(5))
+    assert offsets.committable() == {PARTITION: 3}
+    offsets.finish(record(3))
+    assert offsets.committable() == {PARTITION: 8}
+    offsets.forget()
+    assert offsets.committable() == {}
+
+
+async def test_message_delivered_twice_has_its_effect_once(pool: Pool, kafka_brokers: str) -> None:
+    message = released()
+    other = released(message.hold_id)
+    headers = headers_of(message)
+    async with producing(kafka_brokers) as producer:
+        for _ in range(3):
+            await send(producer, message, headers)
+        await send(producer, other)
+    work = subscription(pool, kafka_brokers, {HoldReleased: note})
+    async with running(work.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat())):
+
+        async def done() -> bool:
+            return str(other.event_id) in await effects(pool, message.hold_id)
+
+        await eventually(done)
+    assert await effects(pool, message.hold_id) == [str(message.event_id), str(other.event_id)]
+
+
+async def test_faulty_message_is_tried_again_then_dead_lettered_and_others_go_on(
+    pool: Pool, kafka_brokers: str
+) -> None:
+    faulty, good, later = released(), released(), released()
+    tries: list[UUID] = []
+
+    async def handle(conn: Conn, message: HoldReleased) -> None:
+        await note(conn, message)
+        if message.hold_id == faulty.hold_id:
+            tries.append(message.hold_id)
+            raise LookupError("nothing there")
+
+    async with producing(kafka_brokers) as producer:
+        for message in (faulty, good, later):
+            await send(producer, message)
+    work = subscription(pool, kafka_brokers, {HoldReleased: handle})
+
+    async def letters() -> list[ConsumerRecord[Any, Any]]:
+        records = await read_all(kafka_brokers, DEAD_LETTERS)
+        return [each for each in records if each.key == str(faulty.hold_id).encode()]
+
+    async def done() -> bool:
+        return bool(await letters()) and bool(await effects(pool, later.hold_id))
+
+    async with running(work.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat())):
+        await eventually(done)
+    headers = dict((await letters())[0].headers)
+    assert (headers["dlq_attempts"], headers["dlq_reason"]) == (b"3", b"LookupError")
+    assert await effects(pool, faulty.hold_id) == []
+    assert await effects(pool, good.hold_id) == [str(good.event_id)]
+    # The dead letter leaves no inbox mark: a replay may claim it.
+    async with pool.connection() as conn:
+        cursor = await conn.execute("SELECT 1 FROM inbox WHERE message_id = %s", [headers["ce_id"].decode()])
+        assert await cursor.fetchone() is None
+
+
+async def test_faulty_message_that_waits_holds_up_no_other_key_and_its_offset_waits_with_it(
+    pool: Pool, kafka_brokers: str
+) -> None:
+    faulty, *others = (released() for _ in range(4))
+    behind = released(faulty.hold_id)
+    is_mended = False
+
+    async def handle(conn: Conn, message: HoldReleased) -> None:
+        if message == faulty and not is_mended:
+            raise LookupError("nothing there")
+        await note(conn, message)
+
+    async with producing(kafka_brokers) as producer:
+        first = await send(producer, faulty, partition=0)
+        for message in (behind, *others[:2]):
+            await send(producer, message, partition=0)
+        work = subscription(
+            pool, kafka_brokers, {HoldReleased: handle}, retry=Retry(count=3, backoff_seconds=100)
+        )
+        async with running(work.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat())):
+            await eventually(lambda: has_effect(pool, *others[:2]))
+            # Later batches of the same partition go on too, but for what comes behind it under its key.
+            await send(producer, others[2], partition=0)
+            await eventually(lambda: has_effect(pool, others[2]))
+            assert await effects(pool, faulty.hold_id) == []
+            await asyncio.sleep(3 * subscriptions.COMMIT_EVERY_SECONDS)  # commits that must not be
+        assert await committed(kafka_brokers) == first
+    is_mended = True
+    again = subscription(pool, kafka_brokers, {HoldReleased: handle})
+    async with running(again.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat())):
+
+        async def both_in_order() -> bool:
+            return await effects(pool, faulty.hold_id) == [str(faulty.event_id), str(behind.event_id)]
+
+        await eventually(both_in_order)
+
+        async def all_committed() -> bool:
+            return await committed(kafka_brokers) == first + 5
+
+        await eventually(all_committed)
+    assert await has_effect(pool, *others)
+
+
+async def test_partition_is_not_read_on_while_too_much_of_it_waits(
+    pool: Pool, kafka_brokers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offsets, "MAX_UNFINISHED", 3)
+    monkeypatch.setattr(subscriptions, "MAX_BATCH", 1)
+    faulty = released()
+    behind = [released(faulty.hold_id) for _ in range(6)]
+    beyond, elsewhere = released(), released()
+    is_mended = asyncio.Event()
+
+    async def handle(conn: Conn, message: HoldReleased) -> None:
+        if message == faulty and not is_mended.is_set():
+            raise psycopg.errors.LockNotAvailable
+        await note(conn, message)
+
+    async with producing(kafka_brokers) as producer:
+        for message in (faulty, *behind, beyond):
+            await send(producer, message, partition=0)
+        work = subscription(pool, kafka_brokers, {HoldReleased: handle})
+        async with running(work.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat())):
+            await eventually(lambda: is_paused(work))
+            await send(producer, elsewhere, partition=1)
+            await eventually(lambda: has_effect(pool, elsewhere))
+            assert await effects(pool, beyond.hold_id) == []
+            is_mended.set()
+            await eventually(lambda: has_effect(pool, beyond))
+    assert await effects(pool, faulty.hold_id) == [str(each.event_id) for each in (faulty, *behind)]
+
+
+async def is_paused(work: subscriptions.Subscription) -> bool:
+    consumer = work._consumer  # pyright: ignore[reportPrivateUsage]
+    return consumer is not None and PARTITION in consumer.paused()
+
+
+async def test_fault_that_passes_is_waited_for_and_costs_no_try(pool: Pool, kafka_brokers: str) -> None:
+    message = released()
+    faults = [psycopg.errors.LockNotAvailable()] * 6
+
+    async def handle(conn: Conn, each: HoldReleased) -> None:
+        if each.hold_id == message.hold_id and faults:
+            raise faults.pop()
+        await note(conn, each)
+
+    async with producing(kafka_brokers) as producer:
+        await send(producer, message)
+    work = subscription(pool, kafka_brokers, {HoldReleased: handle})
+
+    async def done() -> bool:
+        return await effects(pool, message.hold_id) == [str(message.event_id)]
+
+    async with running(work.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat())):
+        await eventually(done)
+
+
+async def test_message_whose_lock_is_taken_waits_alone(pool: Pool, kafka_brokers: str) -> None:
+    locked, other = released(), released()
+    is_free = asyncio.Event()
+
+    async def handle(conn: Conn, message: HoldReleased) -> None:
+        if message == locked and not is_free.is_set():
+            raise psycopg.errors.LockNotAvailable
+        await note(conn, message)
+
+    async with producing(kafka_brokers) as producer:
+        await send(producer, locked, partition=0)
+        await send(producer, other, partition=0)
+    work = subscription(pool, kafka_brokers, {HoldReleased: handle})
+    async with running(work.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat())):
+        await eventually(lambda: has_effect(pool, other))
+        is_free.set()
+        await eventually(lambda: has_effect(pool, locked))
+
+
+async def test_database_whose_connections_die_again_and_again_costs_no_message(
+    pool: Pool, kafka_brokers: str, admin: psycopg.Connection
+) -> None:
+    messages = [released() for _ in range(200)]
+
+    async def slow(conn: Conn, message: HoldReleased) -> None:
+        await note(conn, message)
+        await asyncio.sleep(0.002)
+
+    work = subscription(pool, kafka_brokers, {HoldReleased: slow})
+    before = len(await read_all(kafka_brokers, DEAD_LETTERS))
+    async with (
+        producing(kafka_brokers) as producer,
+        running(work.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat())),
+    ):
+        for first in range(0, len(messages), 40):
+            await asyncio.gather(*(send(producer, each) for each in messages[first : first + 40]))
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE usename = 'payments_worker' AND application_name = 'ticketing'"
+            )
+
+        async def all_had_their_effect() -> bool:
+            try:
+                return await has_effect(pool, *messages)
+            except psycopg.OperationalError:  # ours were ended too
+                return False
+
+        await eventually(all_had_their_effect)
+    assert len(await read_all(kafka_brokers, DEAD_LETTERS)) == before
+
+
+async def test_handler_that_never_comes_back_is_left_and_the_message_handled_anew(
+    pool: Pool, kafka_brokers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "HANGING_SECONDS", 1.0)
+    message = released()
+    hangs = [True]
+
+    async def handle(conn: Conn, each: HoldReleased) -> None:
+        if each == message and hangs:
+            hangs.clear()
+            await asyncio.Event().wait()
+        await note(conn, each)
+
+    async with producing(kafka_brokers) as producer:
+        await send(producer, message)
+    work = subscription(pool, kafka_brokers, {HoldReleased: handle})
+    async with running(work.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat())):
+        await eventually(lambda: has_effect(pool, message))
+
+
+async def test_consumer_that_stops_reading_is_built_anew(
+    pool: Pool, kafka_brokers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "STUCK_SECONDS", 2.0)
+    monkeypatch.setattr(subscriptions, "PROBE_SECONDS", 0.5)
+    first, second = released(), released()
+    work = subscription(pool, kafka_brokers, {HoldReleased: note})
+    async with (
+        producing(kafka_brokers) as producer,
+        running(work.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat())),
+    ):
+        await send(producer, first)
+        await eventually(lambda: has_effect(pool, first))
+
+        async def nothing_comes(**_: Any) -> dict[Any, Any]:
+            await asyncio.sleep(0.1)
+            return {}
+
+        work._consumer.getmany = nothing_comes  # pyright: ignore[reportPrivateUsage]
+        await send(producer, second)
+        await eventually(lambda: has_effect(pool, second))
+
+
+async def test_consumer_tells_that_kafka_is_away_and_goes_on_soon_after_it_is_back(
+    pool: Pool, kafka_brokers: str, stack: Stack
+) -> None:
+    heartbeat = Heartbeat()
+    work = subscription(pool, kafka_brokers, {HoldReleased: note})
+    before, after = released(), released()
+    async with running(work.run(kafka_brokers=kafka_brokers, heartbeat=heartbeat)):
+        async with producing(kafka_brokers) as producer:
+            await send(producer, before)
+        await eventually(lambda: has_effect(pool, before))
+        await asyncio.to_thread(stack.stop, ["kafka"])
+
+        async def tells() -> bool:
+            return heartbeat.status() == ("waiting", "consumer: waiting for Kafka")
+
+        await eventually(tells)
+        await asyncio.to_thread(stack.start, ["kafka"])
+        async with producing(kafka_brokers) as producer:
+            await send(producer, after)
+        await eventually(lambda: has_effect(pool, after), seconds=15)
+
+
+async def test_consumer_killed_again_and_again_and_joined_by_another_loses_and_doubles_nothing(
+    pool: Pool, kafka_brokers: str
+) -> None:
+    messages = [released() for _ in range(300)]
+    async with producing(kafka_brokers) as producer:
+        await asyncio.gather(*(send(producer, each) for each in messages))
+
+    async def slow(conn: Conn, message: HoldReleased) -> None:
+        await note(conn, message)
+        await asyncio.sleep(0.001)
+
+    async def seen() -> int:
+        async with pool.connection() as conn:
+            cursor = await conn.execute(
+                "SELECT count(*) FROM effects WHERE key = ANY (%s)",
+                [[str(each.hold_id) for each in messages]],
+            )
+            row = await cursor.fetchone()
+            return row[0] if row else 0
+
+    for _ in range(3):
+        work = subscription(pool, kafka_brokers, {HoldReleased: slow})
+        task = asyncio.create_task(work.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat()))
+        done, _ = await asyncio.wait([task], timeout=0.7)
+        assert not done
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def all_seen() -> bool:
+        return await seen() >= len(messages)
+
+    works = [subscription(pool, kafka_brokers, {HoldReleased: slow}) for _ in range(2)]
+    async with running(*(each.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat()) for each in works)):
+        await eventually(all_seen)
+    for message in messages:
+        assert await effects(pool, message.hold_id) == [str(message.event_id)]
