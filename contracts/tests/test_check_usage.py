@@ -25,19 +25,21 @@ def test_message_of_a_topic_of_another_owner_is_named(repository: Repository, te
     ]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "def on(conn: int, paid: OrderPaid | HoldLost) -> OrderPaid: ...",
-        "Either = OrderPaid | EventCreated",
-        "is_it = isinstance(x, OrderPaid) or type(x) is OrderPaid or type(x) in (OrderPaid, HoldLost)",
-        "topic = OrderPaid.TOPIC, m.OrderPaid.VERSION",
-        "paid = decode(body, type=OrderPaid)",
-        "paid = cast(OrderPaid, x)",
-        "by_type: dict[type[OrderPaid], int] = {OrderPaid: 1}",
-        "match x:\n    case OrderPaid(order_id=y):\n        pass",
-    ],
-)
+READING = [
+    "def on(conn: int, paid: OrderPaid) -> None: ...",
+    "none = list[OrderPaid]()",
+    "def on(conn: int, paid: OrderPaid | HoldLost) -> OrderPaid: ...",
+    "Either = OrderPaid | EventCreated",
+    "is_it = isinstance(x, OrderPaid) or type(x) is OrderPaid or type(x) in (OrderPaid, HoldLost)",
+    "topic = OrderPaid.TOPIC, m.OrderPaid.VERSION",
+    "paid = decode(body, type=OrderPaid)",
+    "paid = cast(OrderPaid, x)",
+    "by_type: dict[type[OrderPaid], int] = {OrderPaid: 1}",
+    "match x:\n    case OrderPaid(order_id=y):\n        pass",
+]
+
+
+@pytest.mark.parametrize("text", READING)
 def test_reading_the_messages_of_others_is_no_publishing(repository: Repository, text: str) -> None:
     plant(repository, "inventory/src/inventory/odd.py", IMPORTS + text + "\n")
     assert repository.problems() == []
@@ -66,8 +68,11 @@ def test_subscriber_without_any_handler_is_named(repository: Repository) -> None
     ]
 
 
-def test_type_that_nobody_publishes_is_named(repository: Repository) -> None:
+@pytest.mark.parametrize("text", ["", *READING])
+def test_type_that_nobody_publishes_is_named(repository: Repository, text: str) -> None:
     repository.replace("services/payments/src/payments/refunds.py", "OrderRefunded(", "dict(")
+    own = IMPORTS.replace("OrderPaid", "OrderRefunded") + text.replace("OrderPaid", "OrderRefunded")
+    plant(repository, "payments/src/payments/odd.py", own + "\n")
     assert repository.problems() == [
         "contracts/schemas/order.refunded.v1.json: nothing in services/payments publishes order.refunded."
         " Publish it,"
