@@ -8,6 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from contracts.topics import TOPICS
+from embedded.services import DEFAULTS
 from embedded.testing import shared_stack
 from libs.migrations import migrate, services_from_environment
 from libs.testing import Serve, Tokens, serve_in_this_loop
@@ -38,6 +39,8 @@ def environment(backing: dict[str, str], worker_id: str) -> Iterator[dict[str, s
         for key, value in own.items():
             patch.setenv(key, value)
         patch.setenv("JWKS_URL", "http://127.0.0.1:1/no-auth-here")
+        for key, value in DEFAULTS.items():
+            patch.setenv(key, value)
         with psycopg.connect(backing["ADMIN_DATABASE_URL"], autocommit=True) as conn:
             # Roles belong to the server that all workers share: one worker at a time makes them.
             conn.execute("SELECT pg_advisory_lock(hashtext('migrations of a worker'))")

@@ -33,10 +33,12 @@ class Client:
     def __init__(self, http: httpx.Client, account: dict[str, Any] | None = None) -> None:
         self._http = http
         self.id = account["user"]["id"] if account else ""
-        self._headers = {"Authorization": f"Bearer {account['token']}"} if account else {}
+        self.email = account["user"]["email"] if account else ""
+        self.password = ""
+        self.headers = {"Authorization": f"Bearer {account['token']}"} if account else {}
 
     def request(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        return self._http.request(method, path, json=body, headers=self._headers)
+        return self._http.request(method, path, json=body, headers=self.headers)
 
     def call(self, method: str, path: str, body: Any = None, *, expect: int = 200) -> Any:
         answer = self.request(method, path, body)
@@ -104,17 +106,23 @@ class Shop:
         self.admin = Client(gateway, Client(gateway).call("POST", "/auth/login", ADMIN))
 
     def buyer(self) -> Client:
-        account = Client(self.gateway).call(
-            "POST",
-            "/auth/register",
-            {
-                "email": f"buyer.{secrets.token_hex(6)}@example.com",
-                "password": secrets.token_urlsafe(9),
-                "name": "B",
-            },
-            expect=201,
-        )
-        return Client(self.gateway, account)
+        password = secrets.token_urlsafe(9)
+        body = {
+            "email": f"buyer.{secrets.token_hex(6)}@example.com",
+            "password": password,
+            "name": "B",
+        }
+        account = Client(self.gateway).call("POST", "/auth/register", body, expect=201)
+        buyer = Client(self.gateway, account)
+        buyer.password = password
+        return buyer
+
+    def log_in(self, person: Client) -> Client:
+        """The same person with another token."""
+        credentials = {"email": person.email, "password": person.password}
+        again = Client(self.gateway, Client(self.gateway).call("POST", "/auth/login", credentials))
+        again.password = person.password
+        return again
 
     def venue(self, *, seats: int = 10) -> dict[str, Any]:
         venue = self.admin.call(

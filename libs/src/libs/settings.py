@@ -2,6 +2,7 @@
 
 import os
 import sys
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -19,13 +20,25 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, rename="upper"):
     jwks_url: str = "http://127.0.0.1:3011/.well-known/jwks.json"
     frontend_url: str = ""
     body_limit: int = 1_048_576
-    rate_limit_max: int = 200
-    rate_limit_window_ms: int = 900_000
+    trusted_proxies: str = ""
+    rate_limit_max: Annotated[int, Meta(ge=1)] = 200
+    rate_limit_window_ms: Annotated[int, Meta(ge=1)] = 900_000
     log_level: str = "info"
     outbox_shards: Annotated[int, Meta(ge=1, le=64)] = 1
     kafka_payment_consumer_max_retries: int = 3
     kafka_payment_consumer_retry_backoff_ms: int = 100
     worker_health_file: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            _ = self.proxy_networks
+        except ValueError as error:
+            raise ValueError(f"TRUSTED_PROXIES: {error}") from None
+
+    @property
+    def proxy_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of `TRUSTED_PROXIES`, a comma-separated list: their `X-Forwarded-For` is believed."""
+        return tuple(ip_network(part.strip()) for part in self.trusted_proxies.split(",") if part.strip())
 
     @property
     def allowed_origins(self) -> list[str]:

@@ -32,6 +32,16 @@ CREATE INDEX refresh_tokens_by_family ON refresh_tokens (family_id);
 CREATE INDEX refresh_tokens_by_user ON refresh_tokens (user_id);
 CREATE INDEX refresh_tokens_by_expiry ON refresh_tokens (expires_at);
 
+CREATE TABLE known_networks (
+    user_id uuid NOT NULL REFERENCES users,
+    network cidr NOT NULL,
+    seen_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (user_id, network)
+);
+COMMENT ON TABLE known_networks IS 'Where a user has logged in from: strangers'' guesses do not lock these out';
+COMMENT ON COLUMN known_networks.seen_at IS 'By the day';
+CREATE INDEX known_networks_by_age ON known_networks (seen_at);
+
 CREATE TABLE signing_keys (
     kid         text PRIMARY KEY,
     private_pem text NOT NULL,
@@ -47,9 +57,12 @@ GRANT SELECT, INSERT ON users TO auth_app;
 GRANT UPDATE (role, password_phc, disabled_at, updated_at) ON users TO auth_app;
 GRANT SELECT, INSERT ON refresh_tokens TO auth_app;
 GRANT UPDATE (rotated_at, revoked_at) ON refresh_tokens TO auth_app;
+GRANT SELECT, INSERT ON known_networks TO auth_app;
+GRANT UPDATE (seen_at) ON known_networks TO auth_app;
 GRANT SELECT, INSERT ON signing_keys TO auth_app;
 GRANT UPDATE (retire_at) ON signing_keys TO auth_app;
 -- Revocations are made here; the other services have theirs from messages.
 GRANT INSERT, UPDATE ON token_revocations TO auth_app;
 
 GRANT SELECT (expires_at), DELETE ON refresh_tokens TO auth_worker;
+GRANT SELECT (seen_at), DELETE ON known_networks TO auth_worker;

@@ -79,6 +79,22 @@ async def test_account_of_a_user_becomes_an_admin_only_when_asked_to(
     assert (await ada.try_me()).json()["role"] == "admin"
 
 
+async def test_scanner_is_made_by_command(
+    client: httpx.AsyncClient, ada: Person, environment: dict[str, str]
+) -> None:
+    door = Person(client, email=new_email(), password=PASSWORD)
+    create = ("auth.admin", "create")
+    code, output = await run(
+        *create, door.email, "--role", "scanner", environment=environment, password=PASSWORD
+    )
+    assert (code, output) == (0, f"{door.email} is a scanner now\n")
+    await door.log_in()
+    assert (await door.try_me()).json()["role"] == "scanner"
+    code, output = await run(*create, ada.email, "--role", "scanner", "--promote", environment=environment)
+    assert code == 0, output
+    assert (await (await ada.log_in()).try_me()).json()["role"] == "scanner"
+
+
 async def test_keys_are_rotated_and_listed(ada: Person, environment: dict[str, str]) -> None:
     code, rotated = await run("auth.keys", "rotate", "--after", "60", environment=environment)
     assert code == 0, rotated
@@ -88,6 +104,9 @@ async def test_keys_are_rotated_and_listed(ada: Person, environment: dict[str, s
     [line] = [line for line in listed.splitlines() if line.startswith(new)]
     assert "waits" in line
     assert "signs" in listed
+    code, refused = await run("auth.keys", "rotate", "--after", "5", environment=environment)
+    assert code == 2
+    assert "at least 10" in refused
 
 
 async def test_commands_say_in_one_line_that_the_database_is_away(environment: dict[str, str]) -> None:

@@ -7,10 +7,11 @@ import httpx
 import msgspec
 import pytest
 from contracts.messages import HoldExpired, HoldExtended, HoldLost, HoldPlaced, HoldReleased, OrderCancelled
+from inventory.app import create_app
 from inventory.holds import expire_holds
 from libs.ids import new_id
 from libs.postgres import Pool
-from libs.testing import Tokens
+from libs.testing import Serve, Tokens
 
 from services.inventory.tests.support import Buyer, Database, Deliver, OnSale, make_event
 
@@ -61,13 +62,36 @@ async def test_overlapping_holds_in_opposite_order_never_deadlock_or_share_a_sea
 
 
 async def test_quota_is_exact_under_parallel_requests_of_one_buyer(buyer: Buyer, deliver: Deliver) -> None:
-    event = make_event(60)
+    event = make_event(100)
     await deliver(event.published, event.seat_map)
-    answers = await asyncio.gather(
-        *(buyer.try_hold(event.event_id, [seat_id]) for seat_id in event.seat_ids[:50])
-    )
-    assert sorted(answer.status_code for answer in answers) == [200] * 10 + [409] * 40
+    answers = await asyncio.gather(*(buyer.try_hold(event.event_id, [seat_id]) for seat_id in event.seat_ids))
+    assert sorted(answer.status_code for answer in answers) == [200] * 10 + [409] * 90
     assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"hold_quota"}
+
+
+async def test_user_who_places_holds_too_often_is_429_and_others_are_not(
+    environment: dict[str, str],
+    serve: Serve,
+    tokens: Tokens,
+    on_sale: OnSale,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOLD_RATE_LIMIT_MAX", "3")
+    async with serve(create_app()) as client:
+        bot, other = Buyer(client, tokens), Buyer(client, tokens)
+        answers = [await bot.try_hold(on_sale.event_id, on_sale.seat_ids[:1]) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 409, 409, 429]
+        assert (answers[3].json()["code"], int(answers[3].headers["retry-after"])) == ("rate_limited", 20)
+        assert '"holds";q=3;w=60' in answers[0].headers["ratelimit-policy"]
+        assert (await other.try_hold(on_sale.event_id, on_sale.seat_ids[1:2])).status_code == 200
+        assert len(await bot.get("/reservations")) == 1, "reading is not limited with it"
+
+
+async def test_scanner_holds_nothing(client: httpx.AsyncClient, tokens: Tokens, on_sale: OnSale) -> None:
+    scanner = Buyer(client, tokens, role="scanner")
+    assert (await scanner.try_hold(on_sale.event_id, on_sale.seat_ids[:1])).status_code == 403
+    for path in ("/reservations", "/tickets"):
+        assert (await client.get(path, headers=scanner.headers)).status_code == 403
 
 
 async def test_overdue_hold_is_taken_over_and_its_other_seats_are_free(

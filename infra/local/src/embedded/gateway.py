@@ -14,17 +14,17 @@ OPTIONS = {
     "global.sendanonymoususage": "false",
     "log.level": "WARN",
     "log.nocolor": "true",
-    # A slow sender is cut off here; the services have no such limit of their own.
-    "entrypoints.web.transport.respondingtimeouts.readtimeout": "15s",
-    "entrypoints.web.transport.respondingtimeouts.writetimeout": "60s",
+    # Somewhat wider than the services' own limits (libs.web.sizes), whose refusals are problem documents.
+    "entrypoints.web.transport.respondingtimeouts.readtimeout": "10s",
+    "entrypoints.web.transport.respondingtimeouts.writetimeout": "30s",
     "entrypoints.web.transport.respondingtimeouts.idletimeout": "120s",
     "entrypoints.web.transport.lifecycle.gracetimeout": "5s",
-    "entrypoints.web.http.maxheaderbytes": "65536",
+    "entrypoints.web.http.maxheaderbytes": "32768",
     # Which characters a path may hold is for the service to judge.
     "entrypoints.web.http.sanitizepath": "false",
     "entrypoints.web.http.aliasheadersstrategy": "delete",
     "serverstransport.forwardingtimeouts.dialtimeout": "2s",
-    "serverstransport.forwardingtimeouts.responseheadertimeout": "60s",
+    "serverstransport.forwardingtimeouts.responseheadertimeout": "30s",
 }
 
 

@@ -22,7 +22,12 @@ WORKER_SILENCE_SECONDS = 15
 SHARED_ADDRESS_LIMIT = "100000"
 """Everybody comes from one address here, so the limits by address must not bite."""
 
-DEFAULTS = {"RATE_LIMIT_MAX": SHARED_ADDRESS_LIMIT, "AUTH_RATE_LIMIT_MAX": SHARED_ADDRESS_LIMIT}
+DEFAULTS = {
+    "RATE_LIMIT_MAX": SHARED_ADDRESS_LIMIT,
+    "AUTH_RATE_LIMIT_MAX": SHARED_ADDRESS_LIMIT,
+    # The gateway's, which speaks from this one; clients may come from others of 127.0.0.0/8.
+    "TRUSTED_PROXIES": "127.0.0.1",
+}
 
 
 def app(settings: Settings, service: str) -> Program:

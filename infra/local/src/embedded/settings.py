@@ -42,6 +42,7 @@ PASSED_ON = frozenset(
         "HOLD_SECONDS",
         "KAFKA_PAYMENT_CONSUMER_MAX_RETRIES",
         "KAFKA_PAYMENT_CONSUMER_RETRY_BACKOFF_MS",
+        "LOGIN_FAILURES_MAX",
         "LOG_LEVEL",
         "MAX_HELD_SEATS",
         "OUTBOX_SHARDS",
@@ -54,6 +55,7 @@ PASSED_ON = frozenset(
         "STRIPE_SECRET_KEY",
         "STRIPE_TIMEOUT_SECONDS",
         "STRIPE_WEBHOOK_SECRET",
+        "TRUSTED_PROXIES",
     }
 )
 """Variables that reach the services from the environment of `make up`, beside every `OTEL_*`."""

@@ -6,10 +6,12 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from libs.web.problems import Problem, Unauthenticated
+from libs.web.problems import Problem, TemporarilyUnavailable, Unauthenticated
 from libs.web.tokens import Caller, TokenVerifier
 
 _Connection = ASGIConnection[Any, Any, Any, Any]
+
+_SEEN = "ticketing.caller"
 
 
 class Forbidden(Problem):
@@ -20,20 +22,21 @@ class Forbidden(Problem):
 
 
 async def anyone(connection: _Connection, _: BaseRouteHandler) -> None:
-    """Open to all; a valid token is honoured, a bad one is as good as none."""
-    token = bearer_token(connection)
-    caller: Caller | None = None
-    if token is not None:
-        try:
-            caller = await _verifier(connection).verify(token)
-        except Unauthenticated:
-            caller = None
-    connection.scope["user"] = caller
+    """Open to all; a valid token is honoured, one that is bad or cannot be checked now is as good as none."""
+    connection.scope["user"] = await find_caller(connection)
 
 
 async def authenticated(connection: _Connection, _: BaseRouteHandler) -> None:
     """A valid access token of any role."""
     connection.scope["user"] = await _required_caller(connection)
+
+
+async def buyer(connection: _Connection, _: BaseRouteHandler) -> None:
+    """A valid access token of anyone but a scanner, whose device lies about at the door."""
+    caller = await _required_caller(connection)
+    if caller.role == "scanner":
+        raise Forbidden("A scanner checks tickets in, and nothing else.")
+    connection.scope["user"] = caller
 
 
 async def admin(connection: _Connection, _: BaseRouteHandler) -> None:
@@ -56,11 +59,11 @@ async def stripe_signature(_: _Connection, __: BaseRouteHandler) -> None:
     """Open to all: the handler checks a signature over the body."""
 
 
-GUARDS = (anyone, authenticated, admin, scanner, stripe_signature)
+GUARDS = (anyone, authenticated, buyer, admin, scanner, stripe_signature)
 
 
 async def provide_caller(request: Request[Any, Any, Any]) -> Caller:
-    """The dependency `caller` of routes behind `authenticated` or `admin`."""
+    """The dependency `caller` of routes that require a token."""
     return request.scope["user"]
 
 
@@ -69,15 +72,30 @@ async def provide_visitor(request: Request[Any, Any, Any]) -> Caller | None:
     return request.scope["user"]
 
 
+async def find_caller(connection: _Connection) -> Caller | None:
+    """Whom the request's token names; None when it has none, or none that is good."""
+    caller = await _look_at_token(connection)
+    return caller if isinstance(caller, Caller) else None
+
+
 async def _required_caller(connection: _Connection) -> Caller:
-    token = bearer_token(connection)
-    if token is None:
-        raise Unauthenticated
-    return await _verifier(connection).verify(token)
+    caller = await _look_at_token(connection)
+    if isinstance(caller, Problem):
+        raise caller
+    return caller
 
 
-def _verifier(connection: _Connection) -> TokenVerifier:
-    return connection.app.state.token_verifier
+async def _look_at_token(connection: _Connection) -> Caller | Problem:
+    """Once for each request, however many ask."""
+    scope: dict[str, Any] = connection.scope  # pyright: ignore[reportAssignmentType]
+    if _SEEN not in scope:
+        verifier: TokenVerifier = connection.app.state.token_verifier
+        token = bearer_token(connection)
+        try:
+            scope[_SEEN] = await verifier.verify(token) if token else Unauthenticated()
+        except (Unauthenticated, TemporarilyUnavailable) as refusal:
+            scope[_SEEN] = refusal
+    return scope[_SEEN]
 
 
 def bearer_token(connection: _Connection) -> str | None:

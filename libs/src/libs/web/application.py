@@ -24,10 +24,13 @@ from libs.tasks import end_tasks
 from libs.tracing import start_trace
 from libs.web.access import GUARDS, provide_caller, provide_visitor
 from libs.web.bodies import StrictRequest
+from libs.web.buckets import Buckets, RateLimit
 from libs.web.freshness import FreshnessGate
 from libs.web.health import ReadinessProbe, health_router
 from libs.web.idempotency import idempotency_middleware
+from libs.web.limits import RequestLimits, limits_middleware
 from libs.web.problems import EXCEPTION_HANDLERS
+from libs.web.sizes import sizes_middleware
 from libs.web.tokens import TokenVerifier
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
@@ -46,10 +49,11 @@ def create_service_app(
     title: str,
     routes: Sequence[ControllerRouterHandler],
     lifespan: Sequence[Lifespan] = (),
+    limits: Sequence[RateLimit] = (),
 ) -> Litestar:
     """An application with a pool (`state.pool`), access control, problems, health and documentation.
 
-    Raises `ValueError` when a route names no access rule.
+    Raises `ValueError` when a route names no access rule, or a limit that is not among `limits`.
     """
     configure_logging(settings.log_level)
     documentation = f"/{service}/docs/assets"
@@ -69,11 +73,11 @@ def create_service_app(
         exception_handlers=EXCEPTION_HANDLERS,
         request_class=StrictRequest,
         request_max_body_size=settings.body_limit,
-        middleware=[_trace_and_headers, idempotency_middleware],
+        middleware=[_trace_and_headers, sizes_middleware, limits_middleware, idempotency_middleware],
         cors_config=CORSConfig(
             allow_origins=settings.allowed_origins,
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"],
-            expose_headers=["ETag", "Link", "Location", "Retry-After"],
+            expose_headers=["ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After"],
         )
         if settings.allowed_origins
         else None,
@@ -99,7 +103,9 @@ def create_service_app(
         logging_config=None,
     )
     app.state.freshness_gate = FreshnessGate()
+    app.state.request_limits = RequestLimits(settings, limits)
     _refuse_open_routes(app)
+    _refuse_unknown_limits(app)
     return app
 
 
@@ -118,17 +124,21 @@ def _resources(settings: ServiceSettings) -> Lifespan:
         pool = create_pool(settings.database_url)
         await pool.open()
         verifier = TokenVerifier(jwks_url=settings.jwks_url, pool=pool)
+        buckets = Buckets(settings.redis_url)
         probe = ReadinessProbe(pool=pool, redis_url=settings.redis_url, kafka_brokers=settings.kafka_brokers)
         app.state.pool = pool
         app.state.pool_repair = PoolRepair(pool)
         app.state.token_verifier = verifier
+        app.state.buckets = buckets
         app.state.readiness_probe = probe
+        await verifier.load_revocations()
         refreshing = asyncio.create_task(verifier.refresh())
         try:
             yield
         finally:
             probe.is_draining = True
             await end_tasks(refreshing)
+            await buckets.close()
             await probe.close()
             await pool.close()
 
@@ -140,6 +150,15 @@ def _refuse_open_routes(app: Litestar) -> None:
         for handler in getattr(route, "route_handlers", []):
             if not _has_access_rule(handler):
                 raise ValueError(f"{route.path}: {handler} names no access rule (libs.web.access)")
+
+
+def _refuse_unknown_limits(app: Litestar) -> None:
+    limits: RequestLimits = app.state.request_limits
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", []):
+            name = handler.opt.get("limit")
+            if name is not None and not limits.has(name):
+                raise ValueError(f"{route.path}: {handler} names an unknown limit: {name}")
 
 
 def _has_access_rule(handler: BaseRouteHandler) -> bool:

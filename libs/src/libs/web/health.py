@@ -14,6 +14,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 
 from libs.postgres import Pool
 from libs.web.access import anyone
+from libs.web.limits import UNLIMITED
 
 CACHE_SECONDS = 1.0
 
@@ -102,5 +103,9 @@ def health_router(service: str) -> Router:
         return Response(readiness, status_code=200 if readiness.status == "ok" else 503)
 
     return Router(
-        "/", route_handlers=[health, ready], tags=["health"], response_headers={"Cache-Control": "no-store"}
+        "/",
+        route_handlers=[health, ready],
+        tags=["health"],
+        response_headers={"Cache-Control": "no-store"},
+        opt=UNLIMITED,
     )

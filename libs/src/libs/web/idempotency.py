@@ -12,8 +12,8 @@ from litestar import Request
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from libs.postgres import Pool
-from libs.web.access import bearer_token
-from libs.web.problems import InvalidRequest, Problem, Unauthenticated
+from libs.web.access import find_caller
+from libs.web.problems import InvalidRequest, Problem
 from libs.web.tokens import Caller
 
 HEADER = b"idempotency-key"
@@ -55,7 +55,7 @@ def idempotency_middleware(app: ASGIApp) -> ASGIApp:
             await app(scope, receive, send)
             return
         request = Request[Any, Any, Any](scope)
-        caller = await _caller(request)
+        caller = await find_caller(request)
         if caller is None:  # the route's guard refuses it
             await app(scope, receive, send)
             return
@@ -167,14 +167,6 @@ async def _run(app: ASGIApp, scope: Scope, body: bytes, send: Send, answers: _An
     except Exception:
         await answers.forget()
         raise
-
-
-async def _caller(request: Request[Any, Any, Any]) -> Caller | None:
-    token = bearer_token(request)
-    try:
-        return await request.app.state.token_verifier.verify(token) if token else None
-    except Unauthenticated:
-        return None
 
 
 async def _whole_body(receive: Receive) -> bytes:

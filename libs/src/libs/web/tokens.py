@@ -34,7 +34,7 @@ REFRESH_KEYS_SECONDS = 300.0
 LOOK_AGAIN_SECONDS = 2.0
 REVOCATIONS_SECONDS = 1.0
 
-_OPTIONS: Options = {"require": ["exp", "iat", "sub", "iss", "aud"]}
+_OPTIONS: Options = {"require": ["exp", "iat", "sub", "iss", "aud", "role"]}
 
 
 class Caller(Struct, frozen=True):
@@ -56,17 +56,18 @@ class TokenVerifier:
         self._jwks_url = jwks_url
         self._pool = pool
         self._keys: dict[str, jwt.PyJWK] = {}
-        self._looked_at = float("-inf")
+        self._looked_at = self._loaded_at = float("-inf")
         self._looking = asyncio.Lock()
         self._verified: dict[bytes, tuple[Caller, float]] = {}
-        self._revoked: dict[UUID, float] = {}
+        self._revoked: dict[UUID, float] | None = None
 
     def trust(self, keys: Iterable[jwt.PyJWK]) -> None:
         """Replaces the key set; keys of another algorithm are left out."""
         self._keys = {key.key_id: key for key in keys if key.key_id and key.algorithm_name == ALGORITHM}
+        self._loaded_at = max(self._looked_at, time.monotonic())
 
     async def verify(self, token: str) -> Caller:
-        """Raises `Unauthenticated`, or `TemporarilyUnavailable` before the first key set was loaded."""
+        """Raises `Unauthenticated`, or `TemporarilyUnavailable` while it cannot be told."""
         digest = hashlib.sha256(token.encode()).digest()
         remembered = self._verified.get(digest)
         if remembered is not None and remembered[1] > time.time():
@@ -76,6 +77,8 @@ class TokenVerifier:
             if len(self._verified) >= REMEMBER_TOKENS:
                 self._verified.clear()
             self._verified[digest] = (caller, min(expires_at, time.time() + REMEMBER_SECONDS))
+        if self._revoked is None:
+            raise TemporarilyUnavailable("Access tokens cannot be checked yet. Try again.")
         if self._revoked.get(caller.user_id, 0.0) > caller.issued_at:
             raise Unauthenticated("This access token was revoked. Log in again.")
         return caller
@@ -95,7 +98,7 @@ class TokenVerifier:
                 leeway=LEEWAY_SECONDS,
                 options=_OPTIONS,
             )
-            caller = Caller(UUID(claims["sub"]), str(claims.get("role", "user")), float(claims["iat"]))
+            caller = Caller(UUID(claims["sub"]), str(claims["role"]), float(claims["iat"]))
         except jwt.ExpiredSignatureError:
             raise Unauthenticated("The access token has expired. Refresh it or log in again.") from None
         except (jwt.PyJWTError, ValueError, TypeError):
@@ -107,12 +110,12 @@ class TokenVerifier:
             async with self._looking:
                 if kid not in self._keys and time.monotonic() - self._looked_at > LOOK_AGAIN_SECONDS:
                     await self._load_keys()
-        if not self._keys:
-            raise TemporarilyUnavailable("Access tokens cannot be checked yet. Try again.")
-        try:
+        if kid in self._keys:
             return self._keys[kid]
-        except KeyError:
-            raise Unauthenticated from None
+        if not self._keys or self._loaded_at < self._looked_at:
+            # Auth did not answer: the key may be a new one.
+            raise TemporarilyUnavailable("Access tokens cannot be checked yet. Try again.")
+        raise Unauthenticated
 
     async def _load_keys(self) -> None:
         self._looked_at = time.monotonic()
@@ -138,13 +141,19 @@ class TokenVerifier:
             rows: list[tuple[UUID, datetime]] = await cursor.fetchall()  # pyright: ignore[reportAssignmentType]
         self._revoked = {user_id: not_before.timestamp() for user_id, not_before in rows}
 
+    async def load_revocations(self) -> None:
+        """Those of the last hour; the last known ones are kept while the database is away."""
+        try:
+            await self._load_revocations()
+        except Exception as error:
+            log.warning("revocations were not read: %s", error)
+
     async def refresh(self) -> None:
         """Keeps revocations and keys fresh, for ever."""
         while True:
-            try:
-                await self._load_revocations()
-            except Exception as error:
-                log.warning("revocations were not read: %s", error)
-            if not self._keys or time.monotonic() - self._looked_at > REFRESH_KEYS_SECONDS:
+            await self.load_revocations()
+            now = time.monotonic()
+            is_stale = not self._keys or now - self._loaded_at > REFRESH_KEYS_SECONDS
+            if is_stale and now - self._looked_at > LOOK_AGAIN_SECONDS:
                 await self._load_keys()
             await asyncio.sleep(REVOCATIONS_SECONDS)

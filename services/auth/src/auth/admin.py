@@ -1,9 +1,9 @@
-"""Makes admins: there is no default one, and no default password.
+"""Makes admins and scanners: there is no default one, and no default password.
 
-python -m auth.admin create EMAIL [--name NAME] [--promote]
+python -m auth.admin create EMAIL [--role admin|scanner] [--name NAME] [--promote]
 
 The password comes from `ADMIN_PASSWORD`, or is asked for on the terminal, or is the first line of standard
-input. An account that is an admin already is left as it is. Reads `AUTH_DATABASE_URL`.
+input. An account that has the role already is left as it is. Reads `AUTH_DATABASE_URL`.
 """
 
 import argparse
@@ -30,19 +30,20 @@ class Refused(Exception):
 
 
 async def create_admin(
-    conn: Conn, *, email: str, name: str, promote: bool, ask_password: Callable[[], str]
+    conn: Conn, *, email: str, name: str, role: Role, promote: bool, ask_password: Callable[[], str]
 ) -> str:
     """What was done, as a line for the screen. Raises `Refused`. `conn` is in autocommit mode."""
     found = await queries.find_user_by_email(conn, email_key(email))
-    if found is not None and found.role == Role.ADMIN and found.disabled_at is None:
-        return f"{found.email} is an admin already"
+    kind = "an admin" if role == Role.ADMIN else f"a {role}"
+    if found is not None and found.role == role and found.disabled_at is None:
+        return f"{found.email} is {kind} already"
     if found is not None and not promote:
-        trouble = "is disabled" if found.role == Role.ADMIN else f"exists with the role {found.role}"
-        raise Refused(f"{found.email} {trouble}: --promote makes it an admin who can log in")
+        trouble = "is disabled" if found.role == role else f"exists with the role {found.role}"
+        raise Refused(f"{found.email} {trouble}: --promote makes it {kind} who can log in")
     if found is not None:
         async with conn.transaction():
-            await change_user(conn, found.id, role=Role.ADMIN, disabled=False)
-        return f"{found.email} is an admin now, with the password it had"
+            await change_user(conn, found.id, role=role, disabled=False)
+        return f"{found.email} is {kind} now, with the password it had"
     password = _checked(ask_password(), NewPassword, "the password")
     hasher = PasswordHasher(threads=1)
     try:
@@ -51,12 +52,12 @@ async def create_admin(
                 conn,
                 email=_checked(email, Email, "the e-mail address"),
                 name=name,
-                role=Role.ADMIN,
+                role=role,
                 password_phc=await hasher.hash(password),
             )
     finally:
         hasher.close()
-    return f"{email} is an admin now"
+    return f"{email} is {kind} now"
 
 
 def _checked(value: str, kind: object, what: str) -> str:
@@ -70,11 +71,11 @@ def _ask_password(given: str) -> str:
     if given:
         return given
     if sys.stdin.isatty():
-        return getpass.getpass("Password of the new admin: ")
+        return getpass.getpass("Password of the new account: ")
     return sys.stdin.readline().rstrip("\r\n")
 
 
-async def _create(email: str, *, name: str, promote: bool) -> str:
+async def _create(email: str, *, name: str, role: Role, promote: bool) -> str:
     settings = settings_of("app")
     async with await psycopg.AsyncConnection.connect(
         settings.database_url, autocommit=True, connect_timeout=5
@@ -85,6 +86,7 @@ async def _create(email: str, *, name: str, promote: bool) -> str:
                     conn,
                     email=email,
                     name=name,
+                    role=role,
                     promote=promote,
                     ask_password=lambda: _ask_password(settings.admin_password),
                 )
@@ -94,14 +96,16 @@ async def _create(email: str, *, name: str, promote: bool) -> str:
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m auth.admin", description="Makes admins.")
-    create = parser.add_subparsers(dest="command", required=True).add_parser("create", help="make an admin")
+    parser = argparse.ArgumentParser(prog="python -m auth.admin", description="Makes admins and scanners.")
+    create = parser.add_subparsers(dest="command", required=True).add_parser("create", help="make an account")
     create.add_argument("email", metavar="EMAIL")
-    create.add_argument("--name", default="Admin")
-    create.add_argument("--promote", action="store_true", help="make an existing account an admin")
+    create.add_argument("--role", type=Role, choices=[Role.ADMIN, Role.SCANNER], default=Role.ADMIN)
+    create.add_argument("--name", default="Staff")
+    create.add_argument("--promote", action="store_true", help="give an existing account the role")
     arguments = parser.parse_args()
+    creation = _create(arguments.email, name=arguments.name, role=arguments.role, promote=arguments.promote)
     try:
-        print(asyncio.run(_create(arguments.email, name=arguments.name, promote=arguments.promote)))
+        print(asyncio.run(creation))
     except Refused as refused:
         sys.exit(f"admin: {refused}")
     except psycopg.OperationalError as error:

@@ -5,8 +5,10 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 from libs.web.application import create_service_app
+from libs.web.buckets import RateLimit
 from litestar import Litestar
 
+from auth.guesses import Guesses
 from auth.keys import KeyRing
 from auth.passwords import PasswordHasher
 from auth.routes import ROUTES
@@ -23,8 +25,17 @@ def create_app() -> Litestar:
         async with _resources(app, settings):
             yield
 
+    window_seconds = settings.auth_rate_limit_window_ms / 1000
     return create_service_app(
-        settings, service="auth", title="Accounts and tokens", routes=ROUTES, lifespan=[lifespan]
+        settings,
+        service="auth",
+        title="Accounts and tokens",
+        routes=ROUTES,
+        lifespan=[lifespan],
+        limits=[
+            RateLimit(name, settings.auth_rate_limit_max, window_seconds, by_network=True)
+            for name in ("logins", "registrations")
+        ],
     )
 
 
@@ -35,7 +46,12 @@ async def _resources(app: Litestar, settings: Settings) -> AsyncGenerator[None]:
     sessions = Sessions(keys=keys, settings=settings)
     app.state.key_ring = keys
     app.state.sessions = sessions
-    app.state.accounts = Accounts(pool=app.state.pool, hasher=hasher, sessions=sessions)
+    app.state.accounts = Accounts(
+        pool=app.state.pool,
+        hasher=hasher,
+        sessions=sessions,
+        guesses=Guesses(buckets=app.state.buckets, settings=settings),
+    )
     await keys.try_load()
     refreshing = asyncio.create_task(keys.keep_fresh())
     try:

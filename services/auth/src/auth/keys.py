@@ -33,7 +33,9 @@ from auth.settings import Settings, settings_of
 
 log = logging.getLogger(__name__)
 
-RELOAD_SECONDS = 30.0
+RELOAD_SECONDS = 5.0
+# All replicas have published a new key by then, and none has signed with it.
+LEAST_AHEAD_SECONDS = 10
 # Verifiers read the key set anew every 300 s, and a cache before it may be as old again.
 PUBLISH_AHEAD_SECONDS = 600
 
@@ -113,7 +115,7 @@ class KeyRing:
 def keep_seconds(settings: Settings) -> int:
     """How long a key stays published after its successor has become active."""
     # Its last token may be signed a moment later, by a process that has not read the keys anew.
-    return settings.access_token_seconds + 2 * int(RELOAD_SECONDS)
+    return settings.access_token_seconds + 60
 
 
 async def ensure_signing_key(conn: Conn, *, keep_seconds: int) -> list[SigningKeyRow]:
@@ -169,12 +171,17 @@ def _main() -> None:
     rotate = commands.add_parser("rotate", help="publish a new key, which takes over after a while")
     rotate.add_argument("--after", type=int, default=PUBLISH_AHEAD_SECONDS, metavar="SECONDS")
     arguments = parser.parse_args()
+    if arguments.command == "rotate" and arguments.after < LEAST_AHEAD_SECONDS:
+        parser.error(
+            f"--after {arguments.after}: services would meet tokens of a key that they cannot know yet"
+            f" (at least {LEAST_AHEAD_SECONDS})"
+        )
     settings = settings_of("app")
     try:
         if arguments.command == "list":
             asyncio.run(_list(settings))
         else:
-            asyncio.run(_rotate(settings, after_seconds=max(arguments.after, 0)))
+            asyncio.run(_rotate(settings, after_seconds=arguments.after))
     except psycopg.OperationalError as error:
         sys.exit(f"keys: the database does not answer: {error}")
 

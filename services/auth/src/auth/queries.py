@@ -1,6 +1,7 @@
 """Every SQL statement of the service."""
 
 from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network
 from uuid import UUID
 
 from libs.postgres import Conn
@@ -44,6 +45,38 @@ async def find_user_by_email(conn: Conn, email_key: str) -> User | None:
             {"email_key": email_key},
         )
         return await cursor.fetchone()
+
+
+async def is_known_network(conn: Conn, email_key: str, network: IPv4Network | IPv6Network) -> bool:
+    """Whether the account's owner has logged in from there; false without such an account."""
+    cursor = await conn.execute(
+        """
+        SELECT
+          FROM known_networks known
+          JOIN users ON users.id = known.user_id
+         WHERE users.email_key = %(email_key)s
+           AND known.network = %(network)s
+        """,
+        {"email_key": email_key, "network": network},
+    )
+    return cursor.rowcount == 1
+
+
+async def remember_network(conn: Conn, user_id: UUID, network: IPv4Network | IPv6Network) -> None:
+    await conn.execute(
+        """
+        INSERT INTO known_networks AS known (user_id, network)
+        VALUES (%(user_id)s, %(network)s)
+        ON CONFLICT (user_id, network) DO UPDATE
+           SET seen_at = now()
+         WHERE known.seen_at < now() - interval '1 day'
+        """,
+        {"user_id": user_id, "network": network},
+    )
+
+
+async def forget_old_networks(conn: Conn) -> None:
+    await conn.execute("DELETE FROM known_networks WHERE seen_at < now() - interval '180 days'")
 
 
 async def find_user_by_token(conn: Conn, user_id: UUID, *, issued_at: float) -> User | None:

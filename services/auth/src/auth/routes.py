@@ -6,6 +6,7 @@ from uuid import UUID
 from libs.postgres import transaction
 from libs.web.access import admin, anyone, authenticated
 from libs.web.etags import etag_response
+from libs.web.limits import UNLIMITED, client_network
 from libs.web.problems import Unauthenticated
 from libs.web.tokens import Caller
 from litestar import Request, Response, Router, get, patch, post
@@ -77,16 +78,20 @@ class UserState(Struct, frozen=True):
     disabled: bool
 
 
-@post("/auth/register", guards=[anyone], summary="Make an account")
-async def register(data: JSONBody[Registration], state: State) -> Session:
+@post("/auth/register", guards=[anyone], opt={"limit": "registrations"}, summary="Make an account")
+async def register(data: JSONBody[Registration], request: Request[Any, Any, Any], state: State) -> Session:
     """Answers like a login. An e-mail address that is taken, in whatever case, is 409 `email_taken`."""
-    return await state.accounts.register(email=data.email, password=data.password, name=data.name)
+    return await state.accounts.register(
+        email=data.email, password=data.password, name=data.name, network=client_network(request)
+    )
 
 
-@post("/auth/login", guards=[anyone], status_code=200, summary="Log in")
-async def log_in(data: JSONBody[Credentials], state: State) -> Session:
+@post("/auth/login", guards=[anyone], opt={"limit": "logins"}, status_code=200, summary="Log in")
+async def log_in(data: JSONBody[Credentials], request: Request[Any, Any, Any], state: State) -> Session:
     """401 `invalid_credentials` does not tell whether the account exists."""
-    return await state.accounts.log_in(email=data.email, password=data.password)
+    return await state.accounts.log_in(
+        email=data.email, password=data.password, network=client_network(request)
+    )
 
 
 @post("/auth/refresh", guards=[anyone], status_code=200, summary="Exchange a refresh token for a new pair")
@@ -147,7 +152,13 @@ async def change_user_state(user_id: FromPath[UUID], data: JSONBody[UserChange],
     return UserState(user.id, user.email, user.name, user.role, user.disabled_at is not None)
 
 
-@get("/.well-known/jwks.json", guards=[anyone], tags=["keys"], summary="The public keys of access tokens")
+@get(
+    "/.well-known/jwks.json",
+    guards=[anyone],
+    opt=UNLIMITED,
+    tags=["keys"],
+    summary="The public keys of access tokens",
+)
 async def jwks(request: Request[Any, Any, Any], state: State) -> Response[bytes]:
     """A JSON Web Key Set (RFC 7517)."""
     return etag_response(

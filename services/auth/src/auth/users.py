@@ -11,6 +11,7 @@ from libs.web.problems import NotFound, Unauthenticated
 
 from auth import queries
 from auth.errors import EmailTaken, InvalidCredentials, WrongPassword
+from auth.guesses import Guesses, Network
 from auth.models import Role, User
 from auth.passwords import PasswordHasher
 from auth.sessions import Session, Sessions
@@ -23,38 +24,44 @@ class Accounts:
     pool: Pool
     hasher: PasswordHasher
     sessions: Sessions
+    guesses: Guesses
 
-    async def register(self, *, email: str, password: str, name: str) -> Session:
+    async def register(self, *, email: str, password: str, name: str, network: Network) -> Session:
         """Raises `EmailTaken`."""
         password_phc = await self.hasher.hash(password)
         async with transaction(self.pool) as conn:
             user = await create_user(conn, email=email, name=name, role=Role.USER, password_phc=password_phc)
+            await queries.remember_network(conn, user.id, network)
             return await self.sessions.open(conn, user)
 
-    async def log_in(self, *, email: str, password: str) -> Session:
-        """Raises `InvalidCredentials`, after the same time whatever the reason."""
+    async def log_in(self, *, email: str, password: str, network: Network) -> Session:
+        """Raises `InvalidCredentials`, after the same time whatever the reason; `RateLimited`."""
         async with self.pool.connection() as conn:
             found = await queries.find_user_by_email(conn, email_key(email))
+            is_known = await queries.is_known_network(conn, email_key(email), network)
         # No connection is kept meanwhile.
-        matches = await self.hasher.verify(password, found.password_phc if found else None)
-        if found is None or not matches or found.disabled_at is not None:
-            raise InvalidCredentials
+        async with self.guesses.at_login(email_key(email), network=network, is_known_network=is_known):
+            matches = await self.hasher.verify(password, found.password_phc if found else None)
+            if found is None or not matches or found.disabled_at is not None:
+                raise InvalidCredentials
         async with transaction(self.pool) as conn:
             user = await queries.lock_user(conn, found.id)
             if user is None or user.disabled_at is not None or user.password_phc != found.password_phc:
                 raise InvalidCredentials
+            await queries.remember_network(conn, user.id, network)
             return await self.sessions.open(conn, user)
 
     async def change_password(
         self, *, user_id: UUID, issued_at: float, current_password: str, new_password: str
     ) -> None:
-        """Logs the user out everywhere. Raises `Unauthenticated` or `WrongPassword`."""
+        """Logs the user out everywhere. Raises `Unauthenticated`, `WrongPassword` or `RateLimited`."""
         async with self.pool.connection() as conn:
             user = await queries.find_user_by_token(conn, user_id, issued_at=issued_at)
         if user is None:
             raise Unauthenticated
-        if not await self.hasher.verify(current_password, user.password_phc):
-            raise WrongPassword("The current password is not right.")
+        async with self.guesses.at_password_change(user_id):
+            if not await self.hasher.verify(current_password, user.password_phc):
+                raise WrongPassword("The current password is not right.")
         new_phc = await self.hasher.hash(new_password)
         async with transaction(self.pool) as conn:
             if not await queries.update_password(conn, user_id, old_phc=user.password_phc, new_phc=new_phc):

@@ -14,12 +14,17 @@ async def forget_old_tokens(pool: Pool) -> None:
         await queries.delete_expired_refresh_tokens(conn)
 
 
+async def forget_old_networks(pool: Pool) -> None:
+    async with pool.connection() as conn:
+        await queries.forget_old_networks(conn)
+
+
 if __name__ == "__main__":
     uvloop.run(
         run_worker(
             settings_of("worker"),
             service="auth",
             handlers=HANDLERS,
-            sweeps={3600.0: [forget_old_tokens]},
+            sweeps={3600.0: [forget_old_tokens, forget_old_networks]},
         )
     )

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from libs.web.application import create_service_app
+from libs.web.buckets import RateLimit
 from litestar import Litestar
 
 from inventory.routes import ROUTES
@@ -23,5 +24,10 @@ def create_app() -> Litestar:
         yield
 
     return create_service_app(
-        settings, service="inventory", title="Inventory", routes=ROUTES, lifespan=[inventory_parts]
+        settings,
+        service="inventory",
+        title="Inventory",
+        routes=ROUTES,
+        lifespan=[inventory_parts],
+        limits=[RateLimit("holds", settings.hold_rate_limit_max, 60)],
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 from uuid import UUID
 
 import segno
-from libs.web.access import anyone, authenticated, scanner
+from libs.web.access import anyone, buyer, scanner
 from libs.web.etags import etag_response
 from libs.web.paging import Cursor, Limit, page_response, query_limit
 from libs.web.problems import InvalidRequest, NotFound
@@ -141,7 +141,8 @@ async def list_event_seats(
 
 @post(
     "/reservations",
-    guards=[authenticated],
+    guards=[buyer],
+    opt={"limit": "holds"},
     status_code=200,
     tags=["reservations"],
     summary="Hold seats",
@@ -165,9 +166,7 @@ async def create_reservation(
     return reservation_view(hold)
 
 
-@get(
-    "/reservations", guards=[authenticated], tags=["reservations"], summary="Own reservations", security=TOKEN
-)
+@get("/reservations", guards=[buyer], tags=["reservations"], summary="Own reservations", security=TOKEN)
 async def list_reservations(
     caller: NamedDependency[Caller],
     request: Request[Any, Any, Any],
@@ -184,7 +183,7 @@ async def list_reservations(
 
 @get(
     "/reservations/{reservation_id:str}",
-    guards=[authenticated],
+    guards=[buyer],
     tags=["reservations"],
     summary="One of the own reservations",
     security=TOKEN,
@@ -201,7 +200,7 @@ async def get_reservation(
 
 @delete(
     "/reservations/{reservation_id:str}",
-    guards=[authenticated],
+    guards=[buyer],
     tags=["reservations"],
     summary="Let a reservation go",
     security=TOKEN,
@@ -213,7 +212,7 @@ async def delete_reservation(
     await holds.release_hold(state.pool, reservation_id, user_id=caller.user_id)
 
 
-@get("/tickets", guards=[authenticated], tags=["tickets"], summary="Own tickets", security=TOKEN)
+@get("/tickets", guards=[buyer], tags=["tickets"], summary="Own tickets", security=TOKEN)
 async def list_tickets(
     caller: NamedDependency[Caller],
     request: Request[Any, Any, Any],
@@ -239,7 +238,7 @@ async def _own_ticket(ticket_id: UUID, caller: Caller, state: State) -> Ticket:
 
 @get(
     "/tickets/{ticket_id:str}",
-    guards=[authenticated],
+    guards=[buyer],
     tags=["tickets"],
     summary="One of the own tickets",
     security=TOKEN,
@@ -250,7 +249,7 @@ async def get_ticket(ticket_id: FromPath[UUID], caller: NamedDependency[Caller],
 
 @get(
     "/tickets/{ticket_id:str}/qr.svg",
-    guards=[authenticated],
+    guards=[buyer],
     tags=["tickets"],
     summary="The QR code of a ticket",
     security=TOKEN,

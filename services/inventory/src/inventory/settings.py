@@ -9,6 +9,8 @@ from msgspec import Meta
 class Settings(ServiceSettings, frozen=True, kw_only=True, rename="upper"):
     hold_seconds: Annotated[int, Meta(ge=1)] = 600
     max_held_seats: Annotated[int, Meta(ge=1)] = 10
+    # A minute and user.
+    hold_rate_limit_max: Annotated[int, Meta(ge=1)] = 100
 
 
 def settings_of(process: Literal["app", "worker"]) -> Settings:

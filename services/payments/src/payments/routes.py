@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from libs.web.access import Forbidden, admin, authenticated, stripe_signature
+from libs.web.access import Forbidden, admin, buyer, stripe_signature
+from libs.web.limits import UNLIMITED
 from libs.web.paging import Cursor, Limit, page_response, query_limit
 from libs.web.problems import InvalidRequest, NotFound
 from libs.web.tokens import Caller
@@ -96,7 +97,7 @@ class Received(Struct, frozen=True):
 
 @post(
     "/orders/checkout",
-    guards=[authenticated],
+    guards=[buyer],
     status_code=200,
     tags=["orders"],
     security=_TOKEN,
@@ -142,6 +143,7 @@ async def _find_hold(data: JSONBody[CheckoutBody], caller: Caller, state: State)
 @post(
     "/orders/webhook",
     guards=[stripe_signature],
+    opt=UNLIMITED,
     status_code=200,
     request_max_body_size=WEBHOOK_BODY_LIMIT,
     tags=["stripe"],
@@ -158,7 +160,7 @@ async def receive_webhook(request: Request[Any, Any, Any], state: State) -> Rece
     return Received()
 
 
-@get("/orders", guards=[authenticated], tags=["orders"], security=_TOKEN, summary="List your orders")
+@get("/orders", guards=[buyer], tags=["orders"], security=_TOKEN, summary="List your orders")
 async def list_orders(
     request: Request[Any, Any, Any],
     caller: NamedDependency[Caller],
@@ -176,7 +178,7 @@ async def list_orders(
 
 @get(
     "/orders/{order_id:str}",
-    guards=[authenticated],
+    guards=[buyer],
     tags=["orders"],
     security=_TOKEN,
     summary="Read an order",
@@ -196,7 +198,7 @@ async def read_order(order_id: FromPath[UUID], caller: NamedDependency[Caller], 
 
 @post(
     "/orders/{order_id:str}/cancel",
-    guards=[authenticated],
+    guards=[buyer],
     status_code=200,
     tags=["orders"],
     security=_TOKEN,
