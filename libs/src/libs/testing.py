@@ -20,10 +20,11 @@ Serve = Callable[[Litestar], AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
 class Tokens:
-    """Access tokens as auth issues them, of a key made for this test."""
+    """Access tokens as auth issues them, of a key made for this test unless one is given."""
 
-    def __init__(self) -> None:
-        self._key = Ed25519PrivateKey.generate()
+    def __init__(self, *, key: Ed25519PrivateKey | None = None, key_id: str = "test") -> None:
+        self._key = key or Ed25519PrivateKey.generate()
+        self._key_id = key_id
 
     def issue(self, user_id: UUID | None = None, *, role: str = "user", **claims: Any) -> dict[str, str]:
         """The `Authorization` header of a user; an own one when none is named."""
@@ -37,13 +38,15 @@ class Tokens:
             "aud": AUDIENCE,
             **claims,
         }
-        token = jwt.encode(payload, self._key, algorithm=ALGORITHM, headers={"kid": "test", "typ": TYPE})
+        token = jwt.encode(
+            payload, self._key, algorithm=ALGORITHM, headers={"kid": self._key_id, "typ": TYPE}
+        )
         return {"Authorization": f"Bearer {token}"}
 
     @property
     def public_key(self) -> jwt.PyJWK:
         key = OKPAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
-        return jwt.PyJWK({**key, "kid": "test", "alg": ALGORITHM})
+        return jwt.PyJWK({**key, "kid": self._key_id, "alg": ALGORITHM})
 
 
 @asynccontextmanager

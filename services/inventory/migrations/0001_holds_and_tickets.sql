@@ -99,11 +99,15 @@ CREATE TABLE sales (
 );
 CREATE INDEX sales_of_event ON sales (event_id) WHERE status = 'issued';
 
--- Ed25519 keys that sign the QR codes and nothing else; the newest signs, all verify.
+-- Ed25519 keys that sign the QR codes and nothing else.
 CREATE TABLE ticket_keys (
-    key_id     text PRIMARY KEY,
-    seed       bytea NOT NULL CHECK (octet_length(seed) = 32),
-    created_at timestamptz NOT NULL DEFAULT now()
+    key_id       text PRIMARY KEY,
+    seed         bytea NOT NULL CHECK (octet_length(seed) = 32),
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    -- Later than created_at: doors have it before it signs. The one that is active since last signs.
+    active_from  timestamptz NOT NULL,
+    -- Null: it verifies what it signed.
+    withdrawn_at timestamptz
 );
 
 GRANT SELECT ON events, section_prices, event_seats TO inventory_app;
@@ -112,6 +116,7 @@ GRANT UPDATE (hold_id) ON event_seats TO inventory_app;
 GRANT SELECT ON tickets TO inventory_app;
 GRANT UPDATE (status, checked_in_at) ON tickets TO inventory_app;
 GRANT SELECT, INSERT ON ticket_keys TO inventory_app;
+GRANT UPDATE (withdrawn_at) ON ticket_keys TO inventory_app;
 
 GRANT SELECT, INSERT, UPDATE ON events, holds, tickets, sales TO inventory_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON section_prices, seat_map_parts, event_seats TO inventory_worker;

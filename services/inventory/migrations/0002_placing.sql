@@ -134,3 +134,6 @@ BEGIN
     outcome := 'placed';
 END
 $$;
+
+GRANT EXECUTE ON FUNCTION claim_seats TO inventory_app, inventory_worker;
+GRANT EXECUTE ON FUNCTION place_hold TO inventory_app;

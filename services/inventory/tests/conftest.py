@@ -3,19 +3,26 @@
 from collections.abc import AsyncGenerator
 
 import httpx
+import pytest
 import pytest_asyncio
 from contracts.messages import Message
 from inventory.app import create_app
 from inventory.consumers import HANDLERS
 from libs.postgres import Pool, create_pool, transaction
 from libs.testing import Serve, Tokens
+from litestar import Litestar
 
 from services.inventory.tests.support import Buyer, Database, Deliver, OnSale, make_event
 
 
+@pytest.fixture
+def app(environment: dict[str, str]) -> Litestar:
+    return create_app()
+
+
 @pytest_asyncio.fixture
-async def client(environment: dict[str, str], serve: Serve) -> AsyncGenerator[httpx.AsyncClient]:
-    async with serve(create_app()) as client:
+async def client(app: Litestar, serve: Serve) -> AsyncGenerator[httpx.AsyncClient]:
+    async with serve(app) as client:
         yield client
 
 

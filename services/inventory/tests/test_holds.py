@@ -1,17 +1,23 @@
 """Holds: all or none, one owner, an exact deadline, an exact quota."""
 
 import asyncio
+import time
+from collections.abc import Generator
 from datetime import UTC, datetime
 
 import httpx
 import msgspec
+import psycopg
 import pytest
 from contracts.messages import HoldExpired, HoldExtended, HoldLost, HoldPlaced, HoldReleased, OrderCancelled
 from inventory.app import create_app
 from inventory.holds import expire_holds
+from inventory.queries import holds as queries
 from libs.ids import new_id
-from libs.postgres import Pool
+from libs.postgres import Pool, transaction
 from libs.testing import Serve, Tokens
+from litestar import Litestar
+from psycopg import sql
 
 from services.inventory.tests.support import Buyer, Database, Deliver, OnSale, make_event
 
@@ -48,10 +54,16 @@ async def test_fifty_buyers_of_one_seat_make_one_owner(
 
 
 async def test_overlapping_holds_in_opposite_order_never_deadlock_or_share_a_seat(
-    client: httpx.AsyncClient, tokens: Tokens, on_sale: OnSale, database: Database
+    client: httpx.AsyncClient,
+    tokens: Tokens,
+    on_sale: OnSale,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Without the second try, which would hide one.
+    monkeypatch.setattr("inventory.holds.DeadlockDetected", ZeroDivisionError)
     seats = on_sale.seat_ids
-    wishes = [list(reversed(seats[start : start + 3])) for start in range(8)] * 4
+    wishes = [seats[start : start + 3][:: 1 if start % 2 else -1] for start in range(8)] * 4
     answers = await asyncio.gather(
         *(Buyer(client, tokens).try_hold(on_sale.event_id, wish) for wish in wishes)
     )
@@ -153,6 +165,8 @@ async def test_order_extends_the_hold_once_and_then_only_the_order_ends_it(
     await deliver(order, order)
     extended = [each for each in await database.said(hold["id"]) if isinstance(each, HoldExtended)]
     assert [(each.expires_at - order.expires_at).total_seconds() for each in extended] == [60]
+    shown = (await buyer.get(f"/reservations/{hold['id']}"))["expiresAt"]
+    assert datetime.fromisoformat(shown) == extended[0].expires_at
     answer = await client.delete(f"/reservations/{hold['id']}", headers=buyer.headers)
     assert (answer.status_code, answer.json()["code"]) == (409, "order_pending")
     cancelled = OrderCancelled(
@@ -288,8 +302,59 @@ async def test_repeated_request_with_an_idempotency_key_gets_the_same_answer(
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 
-async def test_deadline_is_the_databases_and_in_utc(buyer: Buyer, on_sale: OnSale) -> None:
+async def test_buyers_of_other_seats_do_not_wait_for_a_placing_that_is_not_committed(
+    buyer: Buyer, rival: Buyer, on_sale: OnSale, app: Litestar
+) -> None:
+    async with transaction(app.state.pool) as conn:
+        placing = await queries.place_hold(
+            conn,
+            new_id(),
+            event_id=on_sale.event_id,
+            user_id=buyer.id,
+            seat_ids=on_sale.seat_ids[:1],
+            hold_seconds=600,
+            max_held_seats=10,
+            traceparent="",
+        )
+        assert placing.outcome == "placed"
+        # The role's lock_timeout would end a wait, with an error.
+        await rival.hold(on_sale.event_id, on_sale.seat_ids[1:2])
+
+
+async def test_buyers_do_not_wait_for_a_change_of_the_event(
+    buyer: Buyer, on_sale: OnSale, worker_pool: Pool
+) -> None:
+    async with transaction(worker_pool) as conn:
+        await conn.execute("UPDATE events SET version = version + 1 WHERE event_id = %s", [on_sale.event_id])
+        await buyer.hold(on_sale.event_id, on_sale.seat_ids[:1])
+
+
+@pytest.fixture
+def far_away(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    """The machine of the service and the database live by a clock of their own, hours from UTC."""
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    with psycopg.connect(environment["ADMIN_DATABASE_URL"], autocommit=True) as conn:
+        database = sql.Identifier(conn.info.dbname)
+        conn.execute(sql.SQL("ALTER DATABASE {} SET timezone = 'Pacific/Kiritimati'").format(database))
+        yield
+        conn.execute(sql.SQL("ALTER DATABASE {} RESET timezone").format(database))
+    monkeypatch.undo()
+    time.tzset()
+
+
+async def test_deadline_is_exact_and_in_utc_wherever_the_servers_are(
+    far_away: None, buyer: Buyer, rival: Buyer, on_sale: OnSale, database: Database, worker_pool: Pool
+) -> None:
     hold = await buyer.hold(on_sale.event_id, on_sale.seat_ids[:1])
     assert hold["expiresAt"].endswith("Z")
     seconds = (datetime.fromisoformat(hold["expiresAt"]) - datetime.now(UTC)).total_seconds()
     assert 590 < seconds <= 601
+    [placed] = await database.said(hold["id"])
+    assert isinstance(placed, HoldPlaced)
+    assert placed.expires_at == datetime.fromisoformat(hold["expiresAt"])
+    await expire_holds(worker_pool)
+    assert (await rival.try_hold(on_sale.event_id, on_sale.seat_ids[:1])).status_code == 409
+    assert (await buyer.get(f"/reservations/{hold['id']}"))["status"] == "active"
+    await database.pass_deadline(hold["id"])
+    await rival.hold(on_sale.event_id, on_sale.seat_ids[:1])

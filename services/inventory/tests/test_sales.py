@@ -8,6 +8,8 @@ import msgspec
 from contracts.messages import (
     HoldConfirmed,
     HoldReleased,
+    OrderCancelled,
+    OrderExpired,
     OrderPlaced,
     OrderRefundRequested,
     SaleRejected,
@@ -60,6 +62,50 @@ async def test_paid_message_delivered_twice_or_to_two_workers_issues_once(
     await deliver(order)
     await asyncio.gather(*(deliver(paid(order)) for _ in range(8)))
     assert len(await buyer.tickets(order.order_id)) == 3
+
+
+async def test_release_that_comes_late_leaves_a_sold_seat_sold(
+    buyer: Buyer,
+    rival: Buyer,
+    client: httpx.AsyncClient,
+    deliver: Deliver,
+    on_sale: OnSale,
+    database: Database,
+    worker_pool: Pool,
+) -> None:
+    order = await bought(buyer, deliver, on_sale, slice(0, 1))
+    ids = {
+        "order_id": order.order_id,
+        "hold_id": order.hold_id,
+        "event_id": order.event_id,
+        "user_id": order.user_id,
+    }
+    await database.pass_deadline(str(order.hold_id))
+    await expire_holds(worker_pool)
+    await deliver(order, OrderCancelled(**ids, reason="buyer"), OrderExpired(**ids))
+    answer = await client.delete(f"/reservations/{order.hold_id}", headers=buyer.headers)
+    assert (answer.status_code, answer.json()["code"]) == (409, "order_pending")
+
+    assert (await buyer.get(f"/reservations/{order.hold_id}"))["status"] == "confirmed"
+    assert isinstance((await database.said(order.hold_id))[-1], HoldConfirmed)
+    answer = await rival.try_hold(on_sale.event_id, on_sale.seat_ids[:1])
+    assert (answer.status_code, answer.json()["code"]) == (409, "seats_unavailable")
+    assert (await database.seat_statuses(on_sale.event_id))["sold"] == 1
+
+
+async def test_release_that_comes_late_leaves_the_seats_of_the_next_holder_alone(
+    buyer: Buyer, rival: Buyer, deliver: Deliver, on_sale: OnSale, database: Database, worker_pool: Pool
+) -> None:
+    late = buyer.order_placed(await buyer.hold(on_sale.event_id, on_sale.seat_ids[:2]))
+    await deliver(late)
+    await database.pass_deadline(str(late.hold_id))
+    await rival.hold(on_sale.event_id, on_sale.seat_ids[:1])
+    sold = await bought(rival, deliver, on_sale, slice(1, 2))
+    ids = {"order_id": late.order_id, "hold_id": late.hold_id, "event_id": late.event_id}
+    await expire_holds(worker_pool)
+    await deliver(OrderCancelled(**ids, user_id=late.user_id, reason="buyer"), refund_of(late))
+    assert (await database.seat_statuses(on_sale.event_id)) == {"active": 1, "sold": 1, "free": 8}
+    assert len(await rival.tickets(sold.order_id)) == 1
 
 
 async def test_free_section_gets_tickets_too(buyer: Buyer, deliver: Deliver, on_sale: OnSale) -> None:

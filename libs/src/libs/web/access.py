@@ -27,15 +27,15 @@ async def anyone(connection: _Connection, _: BaseRouteHandler) -> None:
 
 
 async def authenticated(connection: _Connection, _: BaseRouteHandler) -> None:
-    """A valid access token of any role."""
+    """A valid access token of any role: for what concerns the caller's own account."""
     connection.scope["user"] = await _required_caller(connection)
 
 
 async def buyer(connection: _Connection, _: BaseRouteHandler) -> None:
-    """A valid access token of anyone but a scanner, whose device lies about at the door."""
+    """A valid access token of a user or an admin: a scanner's may check tickets in and nothing else."""
     caller = await _required_caller(connection)
-    if caller.role == "scanner":
-        raise Forbidden("A scanner checks tickets in, and nothing else.")
+    if caller.role not in ("user", "admin"):
+        raise Forbidden("A scanner may only check tickets in.")
     connection.scope["user"] = caller
 
 
@@ -63,7 +63,7 @@ GUARDS = (anyone, authenticated, buyer, admin, scanner, stripe_signature)
 
 
 async def provide_caller(request: Request[Any, Any, Any]) -> Caller:
-    """The dependency `caller` of routes that require a token."""
+    """The dependency `caller` of routes that need a token."""
     return request.scope["user"]
 
 

@@ -1,8 +1,10 @@
 """The HTTP process."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from libs.tasks import end_tasks
 from libs.web.application import create_service_app
 from libs.web.buckets import RateLimit
 from litestar import Litestar
@@ -10,7 +12,7 @@ from litestar import Litestar
 from inventory.routes import ROUTES
 from inventory.seat_maps import SeatMaps
 from inventory.settings import settings_of
-from inventory.tickets import load_ticket_codes
+from inventory.ticket_keys import TicketKeys
 
 
 def create_app() -> Litestar:
@@ -20,8 +22,13 @@ def create_app() -> Litestar:
     async def inventory_parts(app: Litestar) -> AsyncGenerator[None]:
         app.state.settings = settings
         app.state.seat_maps = SeatMaps(app.state.pool)
-        app.state.ticket_codes = await load_ticket_codes(app.state.pool)
-        yield
+        app.state.ticket_keys = TicketKeys(app.state.pool)
+        await app.state.ticket_keys.try_load()
+        refreshing = asyncio.create_task(app.state.ticket_keys.keep_fresh())
+        try:
+            yield
+        finally:
+            await end_tasks(refreshing)
 
     return create_service_app(
         settings,

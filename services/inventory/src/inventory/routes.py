@@ -119,7 +119,7 @@ def ticket_view(ticket: Ticket, state: State) -> TicketView:
             id=ticket.seat_id, section=ticket.section, row=ticket.row_name, seat_number=ticket.seat_number
         ),
         status=ticket.status,
-        qr_payload=state.ticket_codes.sign(ticket.ticket_id, event_id=ticket.event_id),
+        qr_payload=state.ticket_keys.sign(ticket.ticket_id, event_id=ticket.event_id),
         issued_at=ticket.issued_at,
         checked_in_at=ticket.checked_in_at,
     )
@@ -260,7 +260,7 @@ async def get_ticket_qr(
 ) -> Response[bytes]:
     ticket = await _own_ticket(ticket_id, caller, state)
     picture = io.BytesIO()
-    code = state.ticket_codes.sign(ticket.ticket_id, event_id=ticket.event_id)
+    code = state.ticket_keys.sign(ticket.ticket_id, event_id=ticket.event_id)
     segno.make_qr(code, error="m").save(picture, kind="svg", scale=4)
     headers = {"Cache-Control": "private, no-store"}
     return Response(picture.getvalue(), media_type="image/svg+xml", headers=headers)
@@ -276,9 +276,22 @@ async def get_ticket_qr(
 )
 async def check_in(data: JSONBody[CheckInRequest], state: State) -> CheckInView:
     """200 once; then 409 `already_checked_in` with the first `checkedInAt`."""
-    ticket = await tickets.check_in(state.pool, data.qr_payload, codes=state.ticket_codes)
+    ticket = await tickets.check_in(state.pool, data.qr_payload, keys=state.ticket_keys)
     assert ticket.checked_in_at is not None  # noqa: S101  # a CHECK of the table says so
     return CheckInView(ticket=ticket_view(ticket, state), checked_in_at=ticket.checked_in_at)
+
+
+@get(
+    "/.well-known/ticket-keys.json",
+    guards=[anyone],
+    tags=["tickets"],
+    summary="The public keys of ticket codes",
+)
+async def get_ticket_keys(request: Request[Any, Any, Any], state: State) -> Response[bytes]:
+    """A JSON Web Key Set (RFC 7517), for doors that verify without a network: `docs/tickets.md`."""
+    return etag_response(
+        request, state.ticket_keys.jwks, etag=state.ticket_keys.jwks_etag, cache_control="public, max-age=300"
+    )
 
 
 ROUTES = [
@@ -291,4 +304,5 @@ ROUTES = [
     get_ticket,
     get_ticket_qr,
     check_in,
+    get_ticket_keys,
 ]

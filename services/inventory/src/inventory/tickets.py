@@ -1,32 +1,24 @@
-"""Use cases on tickets: their codes and the check-in."""
+"""Use cases on tickets: the check-in."""
 
-import secrets
-
-from libs.postgres import Pool, transaction
+from libs.postgres import Pool
 from libs.web.problems import InvalidRequest, NotFound
 
 from inventory.errors import AlreadyCheckedIn, TicketVoid
 from inventory.models import Ticket, TicketStatus
 from inventory.queries import tickets as queries
-from inventory.ticket_codes import InvalidTicketCode, TicketCodes
+from inventory.ticket_codes import InvalidTicketCode
+from inventory.ticket_keys import TicketKeys
 
 
-async def load_ticket_codes(pool: Pool) -> TicketCodes:
-    """The keys of the ticket codes; the first one is made when there is none."""
-    async with transaction(pool) as conn:
-        await queries.insert_first_ticket_key(conn, secrets.token_hex(4), secrets.token_bytes(32))
-        return TicketCodes(await queries.list_ticket_keys(conn))
-
-
-async def check_in(pool: Pool, code: str, *, codes: TicketCodes) -> Ticket:
+async def check_in(pool: Pool, code: str, *, keys: TicketKeys) -> Ticket:
     """Admits a ticket, exactly once however many scanners read it at the same moment.
 
     Raises `InvalidRequest`, `NotFound`, `AlreadyCheckedIn` or `TicketVoid`.
     """
     try:
-        ticket_id, event_id = codes.verify(code)
-    except InvalidTicketCode:
-        raise InvalidRequest.at("/qrPayload", "this is no ticket code of ours") from None
+        ticket_id, event_id, _ = keys.read(code)
+    except InvalidTicketCode as error:
+        raise InvalidRequest.at("/qrPayload", str(error)) from None
     async with pool.connection() as conn:
         ticket = await queries.check_in_ticket(conn, ticket_id, event_id=event_id)
         if ticket is not None:

@@ -56,14 +56,16 @@ async def find_hold_of_seats(
 
 
 async def check_out(
-    pool: Pool, stripe: StripeGateway, *, hold: Hold, email: str | None, payment_seconds: int
+    pool: Pool, stripe: StripeGateway, *, hold: Hold, user_id: UUID, email: str | None, payment_seconds: int
 ) -> Order:
     """The hold's one order, with its client secret unless nothing is to be paid.
 
     Raises `HoldOver`, `OrderOver`, `PaymentNotPossible`, or `TemporarilyUnavailable` when Stripe is away:
     the order then waits, and the same call goes on with it.
     """
-    order = await _place_or_find(pool, hold=hold, email=email, payment_seconds=payment_seconds)
+    order = await _place_or_find(
+        pool, hold=hold, user_id=user_id, email=email, payment_seconds=payment_seconds
+    )
     if order.status == OrderStatus.PENDING and order.payment_intent_id is None:
         order = await _with_intent(pool, stripe, order)
     if order.status not in (OrderStatus.PENDING, *PAID):
@@ -71,14 +73,16 @@ async def check_out(
     return order
 
 
-async def _place_or_find(pool: Pool, *, hold: Hold, email: str | None, payment_seconds: int) -> Order:
+async def _place_or_find(
+    pool: Pool, *, hold: Hold, user_id: UUID, email: str | None, payment_seconds: int
+) -> Order:
     if hold.order_id is None:
         async with transaction(pool) as conn:
             order = await orders.place_order(
                 conn,
                 new_id(),
                 hold_id=hold.id,
-                user_id=hold.user_id,
+                user_id=user_id,
                 email=email,
                 payment_seconds=payment_seconds,
                 traceparent=current_traceparent(),
@@ -87,7 +91,7 @@ async def _place_or_find(pool: Pool, *, hold: Hold, email: str | None, payment_s
                 await _publish_new(conn, order)
                 return order
     async with pool.connection() as conn:
-        order = await orders.find_order_of_hold(conn, hold.id, user_id=hold.user_id)
+        order = await orders.find_order_of_hold(conn, hold.id, user_id=user_id)
     if order is None:
         raise HoldOver("The reservation is over.")
     return order

@@ -112,6 +112,7 @@ async def check_out(
         state.pool,
         state.stripe,
         hold=hold,
+        user_id=caller.user_id,
         email=(data.email or "").strip() or None,
         payment_seconds=state.payment_seconds,
     )

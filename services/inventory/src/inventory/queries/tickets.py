@@ -197,22 +197,3 @@ async def find_ticket_use(
     )
     row = await cursor.fetchone()
     return (row[0], row[1]) if row else None
-
-
-async def list_ticket_keys(conn: Conn) -> list[tuple[str, bytes]]:
-    """(key id, 32-byte Ed25519 seed), newest first."""
-    cursor = await conn.execute("SELECT key_id, seed FROM ticket_keys ORDER BY created_at DESC, key_id")
-    return [(row[0], bytes(row[1])) for row in await cursor.fetchall()]
-
-
-async def insert_first_ticket_key(conn: Conn, key_id: str, seed: bytes) -> None:
-    """Does nothing when there is a key already, also when another process makes one at this moment."""
-    await conn.execute("SELECT pg_advisory_xact_lock(hashtext('ticket_keys'))")
-    await conn.execute(
-        """
-        INSERT INTO ticket_keys (key_id, seed)
-        SELECT %(key_id)s, %(seed)s
-         WHERE NOT EXISTS (SELECT FROM ticket_keys)
-        """,
-        {"key_id": key_id, "seed": seed},
-    )
