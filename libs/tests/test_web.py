@@ -20,9 +20,10 @@ from libs.web.application import create_service_app
 from libs.web.freshness import FreshnessGate
 from libs.web.problems import TemporarilyUnavailable
 from libs.web.tokens import Caller
-from litestar import Litestar, get, post
+from litestar import Litestar, WebSocket, get, post, websocket
 from litestar.datastructures import State
 from litestar.di import NamedDependency
+from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta, Struct
 
@@ -88,17 +89,29 @@ async def client(app: Litestar, serve: Serve) -> AsyncGenerator[httpx.AsyncClien
         yield client
 
 
-def test_route_without_an_access_rule_does_not_start() -> None:
-    @get("/open")
-    async def forgotten() -> str:
-        return ""
+@get("/open")
+async def forgotten() -> str:
+    return ""
 
-    with pytest.raises(ValueError, match="names no access rule"):
+
+@websocket("/talk")
+async def forgotten_socket(socket: WebSocket[Any, Any, Any]) -> None:
+    await socket.accept()
+
+
+@get("/unsure", guards=[authenticated, admin])
+async def unsure() -> str:
+    return ""
+
+
+@pytest.mark.parametrize("planted", [forgotten, forgotten_socket, unsure])
+def test_route_without_one_access_rule_does_not_start(planted: BaseRouteHandler) -> None:
+    with pytest.raises(ValueError, match="names no access rule, or several"):
         create_service_app(
             ServiceSettings(database_url="postgresql://x"),
             service="inventory",
             title="T",
-            routes=[forgotten],
+            routes=[mine, planted],
         )
 
 

@@ -7,9 +7,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from embedded import services
 from embedded.problems import Problem
 from embedded.programs import Program
-from embedded.settings import OFFSETS, PORTS_PER_STACK, Settings, parse_port_base, passed_on, saved_settings
+from embedded.settings import (
+    OFFSETS,
+    PORTS_PER_STACK,
+    SECRETS,
+    SERVICES,
+    Settings,
+    parse_port_base,
+    passed_on,
+    saved_settings,
+)
 
 ODD = 'it\'s "odd" $HOME `id` %(here)s ; # and\na new line \\ é'
 
@@ -85,3 +95,16 @@ def test_a_shell_reads_back_what_env_prints() -> None:
         ("sh", "-c", 'eval "$0"; printf "%s" "$VALUE"', line), capture_output=True, text=True, check=True
     )
     assert ran.stdout == ODD
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_process_gets_the_password_of_its_own_role_alone(tmp_path: Path, service: str) -> None:
+    settings = Settings(tmp_path, 3000)
+    passwords = {
+        name: settings.secret(name)
+        for name in SECRETS
+        if name == "postgres" or "_app" in name or "_worker" in name
+    }
+    for process, program in (("app", services.app), ("worker", services.worker)):
+        given = " ".join(program(settings, service).environment.values())
+        assert [name for name, password in passwords.items() if password in given] == [f"{service}_{process}"]

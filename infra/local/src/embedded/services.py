@@ -90,11 +90,13 @@ def _emulator_keys(settings: Settings) -> dict[str, str]:
 
 
 def database_urls(settings: Settings, service: str) -> dict[str, str]:
-    prefix = service.upper()
-    return {
-        f"{prefix}_DATABASE_URL": postgres.service_url(settings, service, "app"),
-        f"{prefix}_WORKER_DATABASE_URL": postgres.service_url(settings, service, "worker"),
-    }
+    return dict(database_url(settings, service, process) for process in ("app", "worker"))
+
+
+def database_url(settings: Settings, service: str, process: str) -> tuple[str, str]:
+    """The variable of a process and its value."""
+    name = f"{service}_DATABASE_URL" if process == "app" else f"{service}_WORKER_DATABASE_URL"
+    return name.upper(), postgres.service_url(settings, service, process)
 
 
 def migrate(settings: Settings) -> None:
@@ -129,7 +131,8 @@ def _environment(settings: Settings, service: str, process: str) -> dict[str, st
         "KAFKA_BROKERS": kafka.brokers(settings),
         "REDIS_URL": redis.url(settings),
         "JWKS_URL": f"{settings.url('auth')}/.well-known/jwks.json",
-        **database_urls(settings, service),
+        # Its own role's alone: a process has no password that is not its.
+        **dict([database_url(settings, service, process)]),
         **DEFAULTS,
         **own,
     }

@@ -66,6 +66,7 @@ DECLARE
 BEGIN
     EXECUTE 'GRANT INSERT ON outbox TO ' || app;
     EXECUTE 'GRANT SELECT, INSERT, DELETE ON outbox TO ' || worker;
+    EXECUTE 'GRANT EXECUTE ON FUNCTION wait_for_outbox TO ' || worker;
     EXECUTE 'GRANT SELECT, INSERT, DELETE ON inbox TO ' || worker;
     EXECUTE 'GRANT SELECT ON token_revocations TO ' || app;
     EXECUTE 'GRANT SELECT, INSERT, UPDATE, DELETE ON token_revocations TO ' || worker;

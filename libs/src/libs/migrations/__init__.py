@@ -93,6 +93,7 @@ def _ensure_roles(conn: psycopg.Connection[Any], service: Service) -> None:
         conn.execute(
             sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(login, sql.Literal(parameters.get("password")))
         )
+        conn.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, login))
         for name, value in {
             **_ROLE_SETTINGS[kind],
             **_SETTINGS,
@@ -107,7 +108,12 @@ def _ensure_roles(conn: psycopg.Connection[Any], service: Service) -> None:
     for kind in ("app", "worker"):
         login = sql.Identifier(f"{service.name}_{kind}")
         conn.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, login))
+    # What PostgreSQL gives to everybody: to connect, temporary tables, calling each other's functions.
+    conn.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
     conn.execute(sql.SQL("REVOKE ALL ON SCHEMA public FROM PUBLIC"))
+    conn.execute(
+        sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC").format(owner)
+    )
     conn.execute(
         sql.SQL(
             "CREATE TABLE IF NOT EXISTS {}.schema_migrations ("
@@ -121,7 +127,7 @@ def _create_role(conn: psycopg.Connection[Any], name: str) -> None:
         return
     try:
         with conn.transaction():
-            conn.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(name)))
+            conn.execute(sql.SQL("CREATE ROLE {} NOLOGIN NOINHERIT").format(sql.Identifier(name)))
     except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
         pass  # another database of the same server was quicker
 

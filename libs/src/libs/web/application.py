@@ -1,7 +1,7 @@
 """Puts a service's HTTP application together."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.resources import files
 
@@ -13,7 +13,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.router import Router
-from litestar.routes import BaseRoute
+from litestar.routes import BaseRoute, HTTPRoute
 from litestar.static_files import create_static_files_router
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
 
@@ -146,10 +146,20 @@ def _resources(settings: ServiceSettings) -> Lifespan:
 
 
 def _refuse_open_routes(app: Litestar) -> None:
+    for path, handler in route_handlers(app):
+        if len(access_rules(handler)) != 1:
+            raise ValueError(f"{path}: {handler} names no access rule, or several (libs.web.access)")
+
+
+def route_handlers(app: Litestar) -> Iterator[tuple[str, BaseRouteHandler]]:
+    """(path, handler) of every route of ours; Litestar's own serve OPTIONS and the documentation."""
     for route in app.routes:
-        for handler in getattr(route, "route_handlers", []):
-            if not _has_access_rule(handler):
-                raise ValueError(f"{route.path}: {handler} names no access rule (libs.web.access)")
+        handlers = route.route_handlers if isinstance(route, HTTPRoute) else [route.route_handler]
+        for handler in handlers:
+            is_options = isinstance(handler, HTTPRouteHandler) and handler.http_methods == {"OPTIONS"}
+            is_documentation = handler.fn.__module__.startswith(("litestar._openapi", "litestar.openapi"))
+            if not is_options and not is_documentation:
+                yield route.path, handler
 
 
 def _refuse_unknown_limits(app: Litestar) -> None:
@@ -161,12 +171,10 @@ def _refuse_unknown_limits(app: Litestar) -> None:
                 raise ValueError(f"{route.path}: {handler} names an unknown limit: {name}")
 
 
-def _has_access_rule(handler: BaseRouteHandler) -> bool:
-    if isinstance(handler, HTTPRouteHandler) and handler.http_methods == {"OPTIONS"}:
-        return True
-    if handler.fn.__module__.startswith(("litestar._openapi", "litestar.openapi")):
-        return True
-    return any(guard in GUARDS for layer in handler.ownership_layers for guard in layer.guards or [])
+def access_rules(handler: BaseRouteHandler) -> list[str]:
+    """Names of its guards and of those of the routers above it."""
+    guards = [guard for layer in handler.ownership_layers for guard in layer.guards or []]
+    return [guard.__name__ for guard in GUARDS if guard in guards]
 
 
 def _trace_and_headers(app: ASGIApp) -> ASGIApp:
