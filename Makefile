@@ -78,7 +78,7 @@ fmt: setup ## Format the code and put right what can be put right by itself
 	@$(PYTHON_BIN)/ruff format
 	@$(PYTHON_BIN)/ruff check --fix
 
-check: setup ## Format, lint, types, import rules, contracts, lock file
+check: setup ## Format, lint, types, import rules, contracts, lock file, known vulnerabilities
 	@infra/local/check.sh
 
 # A file's tests stay together: many share a server (xdist's groups are without effect under this pytest).

@@ -16,6 +16,7 @@ check types .venv/bin/basedpyright
 check imports .venv/bin/lint-imports
 check contracts .venv/bin/python -m contracts.check
 check lock .local/uv/bin/uv lock --check --quiet
+check audit .venv/bin/python -m embedded.audit
 
 if [ -n "$failed" ]; then
     echo "Failed:$failed" >&2
