@@ -26,6 +26,7 @@ def requirements_of(project: Path) -> set[str]:
     """Of one pyproject.toml, those of the workspace's own packages too."""
     told: dict[str, Any] = tomllib.loads(project.read_text())
     lists = [told["project"].get("dependencies", []), told.get("build-system", {}).get("requires", [])]
+    lists += told["project"].get("optional-dependencies", {}).values()
     lists += told.get("dependency-groups", {}).values()
     return {each for listed in lists for each in listed if isinstance(each, str)}
 
