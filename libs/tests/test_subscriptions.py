@@ -1,16 +1,19 @@
 """A subscription over a real Kafka: each message's effect once, and none in the way of another key's."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import psycopg
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from contracts.messages import HoldReleased
 from embedded.stack import Stack
 from libs.messaging import offsets, subscriptions
-from libs.messaging.deliveries import Retry
+from libs.messaging.dead_letters import DeadLetters
+from libs.messaging.deliveries import Deliveries, Retry
 from libs.messaging.heartbeat import Heartbeat
 from libs.messaging.offsets import Offsets
 from libs.postgres import Conn, Pool
@@ -382,3 +385,30 @@ async def test_consumer_killed_again_and_again_and_joined_by_another_loses_and_d
         await eventually(all_seen)
     for message in messages:
         assert await effects(pool, message.hold_id) == [str(message.event_id)]
+
+
+async def test_message_whose_dead_letter_cannot_be_written_keeps_its_offset(
+    pool: Pool, kafka_brokers: str
+) -> None:
+    async def refuse(_: Conn, message: HoldReleased) -> None:
+        raise ValueError(message.reason)
+
+    deliveries = Deliveries(
+        service="payments",
+        pool=pool,
+        handlers={HoldReleased: refuse},
+        dead_letters=DeadLetters(service="payments", kafka_brokers=kafka_brokers),  # not started: it cannot
+        retry=Retry(count=0, backoff_seconds=0.01),
+    )
+    with pytest.raises(RuntimeError, match="dead letters are not started"):
+        await deliveries.handle([record(0)])
+    assert deliveries.offsets.committable() == {}
+
+    message = released()
+    faulty = replace(
+        record(1), value=msgspec.json.encode(message), headers=tuple(headers_of(message)), key=b"k"
+    )
+    await deliveries.handle([faulty])
+    with pytest.raises(RuntimeError, match="dead letters are not started"):
+        await deliveries.failed
+    assert deliveries.offsets.committable() == {PARTITION: 1}

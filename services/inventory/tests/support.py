@@ -132,6 +132,16 @@ class Database:
                 "UPDATE holds SET expires_at = now() - interval '1 ms' WHERE hold_id = %s", [hold_id]
             )
 
+    async def waiting(self) -> int:
+        """How many sessions wait for a lock in this database."""
+        async with self._pool.connection() as conn:
+            cursor = await conn.execute(
+                "SELECT count(DISTINCT pid) FROM pg_locks LEFT JOIN pg_database ON pg_database.oid = database"
+                " WHERE NOT granted AND coalesce(datname = current_database(), true)"
+            )
+            row = await cursor.fetchone()
+        return row[0] if row else 0
+
     async def seat_statuses(self, event_id: UUID) -> dict[str, int]:
         """How many seats are sold, and how many have which hold status."""
         async with self._pool.connection() as conn:

@@ -73,11 +73,31 @@ async def test_overlapping_holds_in_opposite_order_never_deadlock_or_share_a_sea
     assert (await database.seat_statuses(on_sale.event_id))["active"] == len(held)
 
 
-async def test_quota_is_exact_under_parallel_requests_of_one_buyer(buyer: Buyer, deliver: Deliver) -> None:
+async def test_hundred_parallel_requests_of_one_buyer_get_ten_seats(buyer: Buyer, deliver: Deliver) -> None:
     event = make_event(100)
     await deliver(event.published, event.seat_map)
     answers = await asyncio.gather(*(buyer.try_hold(event.event_id, [seat_id]) for seat_id in event.seat_ids))
     assert sorted(answer.status_code for answer in answers) == [200] * 10 + [409] * 90
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"hold_quota"}
+
+
+async def test_quota_is_exact_under_parallel_requests_of_one_buyer(
+    buyer: Buyer, deliver: Deliver, worker_pool: Pool, database: Database
+) -> None:
+    event = make_event(60)
+    await deliver(event.published, event.seat_map)
+    await buyer.hold(event.event_id, event.seat_ids[50:54])
+    async with transaction(worker_pool) as conn:
+        # Requests that count and then place meet in between: none gets its seat before all have counted.
+        await conn.execute("SELECT FROM event_seats WHERE event_id = %s FOR UPDATE", [event.event_id])
+        requests = [
+            asyncio.create_task(buyer.try_hold(event.event_id, [seat_id])) for seat_id in event.seat_ids[:50]
+        ]
+        async with asyncio.timeout(1.5):
+            while await database.waiting() < 10:  # noqa: ASYNC110  # as many as the pool has connections
+                await asyncio.sleep(0.01)
+    answers = await asyncio.gather(*requests)
+    assert sorted(answer.status_code for answer in answers) == [200] * 6 + [409] * 44
     assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"hold_quota"}
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from contracts.messages import (
@@ -13,8 +14,11 @@ from contracts.messages import (
     UserTokensRevoked,
 )
 from libs.ids import new_id
+from libs.postgres import transaction
 from payments import cancellations
+from payments.models import OrderStatus
 from payments.orders import expire_unpaid_orders
+from payments.queries import orders
 
 from services.payments.tests.support import Buyer, Shop, expired, intent_id, lost, released, until
 
@@ -49,6 +53,20 @@ async def test_order_is_its_owners_and_an_admin_reads_any(shop: Shop, buyer: Buy
     assert (await buyer.get("/orders/7")).status_code == 400
     for path in ("/orders", f"/orders/{order['id']}"):
         assert (await shop.client.get(path)).status_code == 401
+
+
+async def test_end_that_comes_late_does_not_touch_an_order_that_is_paid_or_over(
+    shop: Shop, buyer: Buyer
+) -> None:
+    paid, cancelled = await shop.bought(buyer), await shop.ordered(buyer)
+    await buyer.cancel(cancelled)
+    for order, status in ((paid, "paid"), (cancelled, "cancelled")):
+        async with transaction(shop.pool) as conn:
+            ended = await orders.end_unpaid(
+                conn, UUID(order["id"]), status=OrderStatus.EXPIRED, payment_intent_id=intent_id(order)
+            )
+        assert ended is None
+        assert await buyer.status(order) == status
 
 
 async def test_buyer_cancels_and_the_intent_cannot_be_paid_any_more(shop: Shop, buyer: Buyer) -> None:
