@@ -35,10 +35,12 @@ OWN: dict[tuple[str, str], dict[str, str]] = {
         "users": "S I U(disabled_at,password_phc,role,updated_at)",
         "refresh_tokens": "S I U(revoked_at,rotated_at)",
         "signing_keys": "S I U(retire_at)",
+        "known_networks": "S I U(seen_at)",
         "token_revocations": "S I U",
     },
     ("auth", "worker"): {
         "refresh_tokens": "S(expires_at) D",
+        "known_networks": "S(seen_at) D",
     },
     ("catalog", "app"): {
         "organizers": "S I",
