@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 # `ready` is the part of `setup` that the stack needs.
-.PHONY: help ready demo setup up down reset status logs env run start stop restart topics tail audit test check fmt contracts contracts-release
+.PHONY: help ready demo setup up down reset status logs dlq rebuild env run start stop restart topics tail audit test check fmt contracts contracts-release
 MAKEFLAGS += --no-print-directory
 
 PYTHON_BIN := .venv/bin
@@ -50,6 +50,13 @@ tail: ready ## Follow a topic's messages: make tail T=payments.orders [FROM=star
 audit: ready ## Do money, seats and messages agree? make audit [GRACE=30] [DAYS=30] [ALL=1]
 	@set -a; eval "$$($(PYTHON_BIN)/python -m embedded env)"; exec $(PYTHON_BIN)/python -m audit \
 		$(if $(GRACE),--grace $(GRACE)) $(if $(DAYS),--days $(DAYS)) $(if $(ALL),--all)
+
+dlq: ready ## Dead letters: make dlq [T=topic [LETTER=0:12 | REPLAY=all | DISCARD=0:12 REASON="why"] [ALL=1]]
+	@$(EMBEDDED) module libs.messaging.dlq --letter="$$LETTER" --replay="$$REPLAY" --discard="$$DISCARD" \
+		--reason="$$REASON" $(if $(ALL),--all) -- "$$T"
+
+rebuild: ready ## Throw a projection away and build it from its topics: make rebuild P=inventory.catalog
+	@$(EMBEDDED) rebuild --projection "$(P)" --forget "$(FORGET)"
 
 env: ## Addresses and keys of the running stack, for your shell: eval "`make env`"
 	@infra/local/setup.sh stack >&2

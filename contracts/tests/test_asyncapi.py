@@ -107,6 +107,8 @@ def test_owner_sends_and_each_subscriber_receives_in_its_group() -> None:
         expected.add((topic.owner, "send", name))
         for subscriber, dead_letters in topic.subscribers.items():
             expected |= {(subscriber, "receive", name), (subscriber, "send", dead_letters)}
+    for service, replay in CONTRACTS_READ.replays.items():
+        expected |= {(service, "receive", replay.topic), (service, "send", replay.dead_letters)}
     found = {
         (name.partition(".")[0], each["action"], resolve(each["channel"])["address"])
         for name, each in DOCUMENT["operations"].items()

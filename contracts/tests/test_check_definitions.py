@@ -131,6 +131,13 @@ def test_schema_that_the_generator_cannot_follow_is_named(
         ),
         ("retentionDays: 14\n    messages: [payment", "messages: [payment", "retentionDays belongs to"),
         ("owner: auth", "ownr: auth", "topics.yaml: "),
+        (
+            "  catalog: {topic: catalog.replay, deadLetters",
+            "  auth: {topic: auth.replay, deadLetters",
+            "catalog subscribes and has no topic under `replays`",
+        ),
+        ("{topic: catalog.replay", "{topic: catalog.again", "is catalog.replay, not catalog.again"),
+        ("deadLetterAudit: dead-letters.audit", "", "deadLetterAudit names no topic"),
         ("owner: auth", "owner: billing", "auth.users names billing, and there is no services/billing"),
     ],
 )

@@ -60,7 +60,7 @@ OWN: dict[tuple[str, str], dict[str, str]] = {
         "ticket_keys": "S I U(withdrawn_at)",
     },
     ("inventory", "worker"): {
-        "events": "S I U",
+        "events": "S I U D",
         "holds": "S I U",
         "tickets": "S I U",
         "sales": "S I U",

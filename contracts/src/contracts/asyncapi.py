@@ -47,22 +47,22 @@ def asyncapi_source(contracts: Contracts) -> str:
         channels[name] = _channel(contracts, name, topic)
         operations[f"{topic.owner}.sends.{name}"] = _operation("send", name, messages)
         for subscriber, dead_letters in topic.subscribers.items():
-            operations[f"{subscriber}.receives.{name}"] = _operation("receive", name, messages) | {
-                "bindings": {
-                    "kafka": {
-                        "groupId": {"type": "string", "enum": [subscriber]},
-                        "bindingVersion": KAFKA_BINDING,
-                    }
-                }
-            }
-            channels[dead_letters] = {
-                "address": dead_letters,
-                "summary": f"What {subscriber} could not process of {name}, as the bytes it was.",
-                "messages": {"dead-letter": {"$ref": "#/components/messages/dead-letter"}},
-            }
+            operations[f"{subscriber}.receives.{name}"] = _receiving(subscriber, name, messages)
+            channels[dead_letters] = _dead_letters(
+                dead_letters, f"What {subscriber} could not process of {name}, as the bytes it was."
+            )
             operations[f"{subscriber}.sends.{dead_letters}"] = _operation(
                 "send", dead_letters, ["dead-letter"]
             )
+    for service, replay in contracts.replays.items():
+        channels[replay.topic] = _dead_letters(replay.topic, f"Dead letters that {service} gets again.")
+        channels[replay.dead_letters] = _dead_letters(
+            replay.dead_letters, f"What {service} could make nothing of on {replay.topic}."
+        )
+        operations[f"{service}.receives.{replay.topic}"] = _receiving(service, replay.topic, ["dead-letter"])
+        operations[f"{service}.sends.{replay.dead_letters}"] = _operation(
+            "send", replay.dead_letters, ["dead-letter"]
+        )
     document = {
         "asyncapi": "3.0.0",
         "info": {
@@ -123,12 +123,25 @@ def _channel(contracts: Contracts, name: str, topic: TopicDefinition) -> Schema:
     }
 
 
+def _dead_letters(address: str, summary: str) -> Schema:
+    return {
+        "address": address,
+        "summary": summary,
+        "messages": {"dead-letter": {"$ref": "#/components/messages/dead-letter"}},
+    }
+
+
 def _operation(action: str, channel: str, messages: list[str]) -> Schema:
     return {
         "action": action,
         "channel": {"$ref": f"#/channels/{channel}"},
         "messages": [{"$ref": f"#/channels/{channel}/messages/{each}"} for each in messages],
     }
+
+
+def _receiving(subscriber: str, channel: str, messages: list[str]) -> Schema:
+    group = {"groupId": {"type": "string", "enum": [subscriber]}, "bindingVersion": KAFKA_BINDING}
+    return _operation("receive", channel, messages) | {"bindings": {"kafka": group}}
 
 
 def _message(contracts: Contracts, message: MessageDefinition) -> Schema:

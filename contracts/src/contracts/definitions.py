@@ -36,6 +36,19 @@ class TopicDefinition(Struct, frozen=True, kw_only=True, rename="camel", forbid_
     subscribers: dict[str, str]
 
 
+class ReplayDefinition(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Where a subscriber gets its dead letters again, and what it can make nothing of goes."""
+
+    topic: str
+    dead_letters: str
+
+
+class _Document(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    topics: dict[str, TopicDefinition]
+    replays: dict[str, ReplayDefinition] = {}
+    dead_letter_audit: str = ""
+
+
 class MessageDefinition(NamedTuple):
     """One version of a message type; `topic` names the topic that it is on."""
 
@@ -62,10 +75,14 @@ class MessageDefinition(NamedTuple):
 
 
 class Contracts(NamedTuple):
-    """Topics by name; messages by type and version, in the order of the topics, older versions first."""
+    """Topics by name; messages by type and version, in the order of the topics, older versions first; replay
+    topics by their subscriber.
+    """
 
     topics: dict[str, TopicDefinition]
     messages: dict[tuple[str, int], MessageDefinition]
+    replays: dict[str, ReplayDefinition]
+    dead_letter_audit: str
 
     def versions(self, message_type: str) -> list[MessageDefinition]:
         return [each for each in self.messages.values() if each.type == message_type]
@@ -79,7 +96,8 @@ def read_contracts(folder: Path = CONTRACTS, *, released: bool = False) -> Contr
 
     What is released was right when it was written, and has no examples.
     """
-    topics = _read_topics(folder / "topics.yaml")
+    document = _read_topics(folder / "topics.yaml")
+    topics = document.topics
     topic_of = {each: name for name, topic in topics.items() for each in topic.messages}
     problems = list(_topic_problems(topics))
     found: list[MessageDefinition] = []
@@ -112,17 +130,29 @@ def read_contracts(folder: Path = CONTRACTS, *, released: bool = False) -> Contr
         problems.append(f"topics.yaml: {missing} has no schema. Write schemas/{missing}.v1.json")
     if not released:
         problems.extend(_stray_examples(folder, found))
+        problems.extend(_replay_problems(document))
     if problems:
         raise InvalidContracts(problems)
-    return Contracts(topics, {(each.type, each.version): each for each in found})
+    messages = {(each.type, each.version): each for each in found}
+    return Contracts(topics, messages, document.replays, document.dead_letter_audit)
 
 
-def _read_topics(path: Path) -> dict[str, TopicDefinition]:
+def _read_topics(path: Path) -> _Document:
     try:
-        document = yaml.safe_load(path.read_text())
-        return msgspec.convert(document, dict[str, dict[str, TopicDefinition]])["topics"]
-    except (OSError, yaml.YAMLError, msgspec.ValidationError, KeyError) as error:
+        return msgspec.convert(yaml.safe_load(path.read_text()), _Document)
+    except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise InvalidContracts([f"{path.name}: {error}"]) from None
+
+
+def _replay_problems(document: _Document) -> Iterator[str]:
+    subscribers = {each for topic in document.topics.values() for each in topic.subscribers}
+    for service in sorted(subscribers - document.replays.keys()):
+        yield f"topics.yaml: {service} subscribes and has no topic under `replays` for its dead letters"
+    for service, replay in document.replays.items():
+        if replay.topic != f"{service}.replay":
+            yield f"topics.yaml: the replay topic of {service} is {service}.replay, not {replay.topic}"
+    if not document.dead_letter_audit:
+        yield "topics.yaml: deadLetterAudit names no topic"
 
 
 def _topic_problems(topics: dict[str, TopicDefinition]) -> Iterator[str]:

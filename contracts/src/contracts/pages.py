@@ -26,6 +26,14 @@ def page_source(contracts: Contracts) -> str:
             f"| [{name}](#topic-{_anchor(name)}) | {topic.owner} | {', '.join(topic.subscribers)} |"
             f" {messages} |"
         )
+    lines.extend(
+        ["", "Dead letters are sent again on topics of their own, and what was done with them is kept:", ""]
+    )
+    lines.extend(["| topic | what for |", "|---|---|"])
+    for service, replay in contracts.replays.items():
+        of_its_own = f"what it can make nothing of goes to `{replay.dead_letters}`"
+        lines.append(f"| {replay.topic} | dead letters of {service}, to it alone; {of_its_own} |")
+    lines.append(f"| {contracts.dead_letter_audit} | what was done with which dead letter |")
     for name in contracts.topics:
         lines.extend(_topic(contracts, name))
         for message in contracts.on(name):

@@ -3,9 +3,16 @@
 import json
 from typing import cast
 
-from contracts.definitions import Contracts, InvalidContracts, MessageDefinition, python_key
+from contracts.definitions import (
+    Contracts,
+    InvalidContracts,
+    MessageDefinition,
+    TopicDefinition,
+    python_key,
+)
 from contracts.schemas import Schema, non_null, snake
 
+REPLAY_DAYS = 14
 HEADER = '"""Generated from contracts/ by `make contracts`. Do not edit."""\n\n'
 LIMITS = {
     "minimum": "ge",
@@ -105,7 +112,19 @@ def messages_source(contracts: Contracts) -> str:
 
 def topics_source(contracts: Contracts) -> str:
     lines: list[str] = []
-    for name, topic in contracts.topics.items():
+    replays = {
+        replay.topic: TopicDefinition(
+            owner=service,
+            key="",
+            partitions=1,
+            cleanup="delete",
+            retention_days=REPLAY_DAYS,
+            messages=[],
+            subscribers={service: replay.dead_letters},
+        )
+        for service, replay in contracts.replays.items()
+    }
+    for name, topic in (contracts.topics | replays).items():
         lines.append(
             f"    Topic(\n        name={name!r},\n        owner={topic.owner!r},\n"
             f"        partitions={topic.partitions},\n        retention_days={topic.retention_days},\n"
@@ -117,8 +136,10 @@ def topics_source(contracts: Contracts) -> str:
         + "from msgspec import Struct\n\n\n"
         + "class Topic(Struct, frozen=True, kw_only=True):\n"
         + '    """A topic; `subscribers` maps a consumer group to its dead-letter topic,\n'
-        + '    `retention_days` is None where messages are kept for good."""\n\n'
+        + "    `retention_days` is None where messages are kept for good. A topic without messages\n"
+        + '    carries dead letters that are sent again."""\n\n'
         + "    name: str\n    owner: str\n    partitions: int\n    retention_days: int | None\n"
         + "    messages: tuple[str, ...]\n    subscribers: dict[str, str]\n\n\n"
-        + f"TOPICS = (\n{''.join(lines)})\n"
+        + f"TOPICS = (\n{''.join(lines)})\n\n"
+        + f"DEAD_LETTER_AUDIT = {contracts.dead_letter_audit!r}\n"
     )

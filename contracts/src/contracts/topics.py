@@ -5,7 +5,8 @@ from msgspec import Struct
 
 class Topic(Struct, frozen=True, kw_only=True):
     """A topic; `subscribers` maps a consumer group to its dead-letter topic,
-    `retention_days` is None where messages are kept for good."""
+    `retention_days` is None where messages are kept for good. A topic without messages
+    carries dead letters that are sent again."""
 
     name: str
     owner: str
@@ -72,4 +73,30 @@ TOPICS = (
         messages=('payment.succeeded',),
         subscribers={'payments': 'payment.succeeded.dlq'},
     ),
+    Topic(
+        name='catalog.replay',
+        owner='catalog',
+        partitions=1,
+        retention_days=14,
+        messages=(),
+        subscribers={'catalog': 'catalog.replay.dlq'},
+    ),
+    Topic(
+        name='inventory.replay',
+        owner='inventory',
+        partitions=1,
+        retention_days=14,
+        messages=(),
+        subscribers={'inventory': 'inventory.replay.dlq'},
+    ),
+    Topic(
+        name='payments.replay',
+        owner='payments',
+        partitions=1,
+        retention_days=14,
+        messages=(),
+        subscribers={'payments': 'payments.replay.dlq'},
+    ),
 )
+
+DEAD_LETTER_AUDIT = 'dead-letters.audit'

@@ -42,6 +42,20 @@ def test_an_unknown_service_is_answered_with_the_known_ones(tmp_path: Path) -> N
     assert "auth, catalog, inventory, payments" in done.stderr
 
 
+@pytest.mark.parametrize("projection", ["", "inventory.tickets", "inventory", "nobody.catalog"])
+def test_what_is_no_projection_is_answered_with_those_there_are(projection: str, tmp_path: Path) -> None:
+    done = embedded(tmp_path, "rebuild", "--projection", projection)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert {"inventory.catalog,", "payments.holds,", "catalog.revocations,"} <= set(done.stderr.split())
+
+
+def test_a_module_gets_the_addresses_of_the_stack_but_for_those_that_are_set(tmp_path: Path) -> None:
+    done = embedded(tmp_path, "module", "libs.messaging.dlq", KAFKA_BROKERS="")
+    assert done.stderr == "the stack was never started here: make up\n"
+    done = embedded(tmp_path, "module", "libs.messaging.dlq", KAFKA_BROKERS="127.0.0.1:1")
+    assert done.stderr.startswith("dlq: Kafka at 127.0.0.1:1 does not answer: ")
+
+
 def test_down_and_reset_of_nothing_say_so(tmp_path: Path) -> None:
     assert embedded(tmp_path / "stack", "down").stdout == "Nothing was running.\n"
     done = embedded(tmp_path / "stack", "reset")

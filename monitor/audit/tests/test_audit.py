@@ -1,5 +1,6 @@
 """Inconsistencies made by hand, each of which is found; and a world in order, in which nothing is."""
 
+import json
 import os
 import re
 import subprocess
@@ -391,7 +392,7 @@ async def test_what_passes_while_it_looks_is_no_fault(sources: Sources, world: W
 
 async def test_dead_letter_and_message_without_effect_are_found(sources: Sources, world: World) -> None:
     world.sell()
-    topics = ["audited.orders", "audited.orders.inventory.dlq"]
+    topics = ["audited.orders", "audited.orders.inventory.dlq", "dead-letters.audit"]
     admin = AIOKafkaAdminClient(bootstrap_servers=sources.kafka_brokers)
     await admin.start()
     await admin.create_topics([NewTopic(topic, 1, 1) for topic in topics])
@@ -407,6 +408,15 @@ async def test_dead_letter_and_message_without_effect_are_found(sources: Sources
             (topics[1], b"given-up", b"order.paid"),
         ):
             await producer.send_and_wait(topic, b"{}", headers=[("ce_id", id_), ("ce_type", type_)])
+        # Letters of which an operator has decided wait no more, nor do their copies.
+        place = {"dlq_topic": "audited.orders", "dlq_partition": "0", "dlq_offset": "7", "dlq_timestamp": "1"}
+        headers = [(name, text.encode()) for name, text in place.items()]
+        for _ in range(2):
+            await producer.send_and_wait(topics[1], b"{}", headers=headers)
+        await producer.send_and_wait(topics[1], b"{}", headers=[*headers, ("dlq_replay", b"first#1")])
+        for identity in ("audited.orders/0:7@1", "first#1"):
+            decision = json.dumps({"topic": topics[1], "identity": identity, "action": "discarded"})
+            await producer.send_and_wait(topics[2], decision.encode())
         await producer.stop()
         consumer = AIOKafkaConsumer(
             bootstrap_servers=sources.kafka_brokers, group_id="inventory", enable_auto_commit=False

@@ -118,5 +118,5 @@ GRANT UPDATE (status, checked_in_at) ON tickets TO inventory_app;
 GRANT SELECT, INSERT ON ticket_keys TO inventory_app;
 GRANT UPDATE (withdrawn_at) ON ticket_keys TO inventory_app;
 
-GRANT SELECT, INSERT, UPDATE ON events, holds, tickets, sales TO inventory_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON section_prices, seat_map_parts, event_seats TO inventory_worker;
+GRANT SELECT, INSERT, UPDATE ON holds, tickets, sales TO inventory_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON events, section_prices, seat_map_parts, event_seats TO inventory_worker;

@@ -65,6 +65,18 @@ async def test_new_map_of_a_draft_replaces_the_old_one(client: httpx.AsyncClient
     assert [each["amountMinor"] for each in seats if each["section"] == "B"] == [0]
 
 
+async def test_parts_of_the_next_map_that_come_before_any_version_of_the_event_are_kept(
+    client: httpx.AsyncClient, deliver: Deliver
+) -> None:
+    event = make_event()
+    draft = msgspec.structs.replace(event.published, status="draft", version=1)
+    second = msgspec.structs.replace(event.seat_map, version=2, seats=event.seat_map.seats[:4])
+    await deliver(event.seat_map, second, draft)
+    await deliver(msgspec.structs.replace(event.published, seat_map_version=2, seat_count=4))
+    seats = (await client.get(f"/events/{event.event_id}/seats")).json()
+    assert [each["id"] for each in seats] == [str(each.seat_id) for each in second.seats]
+
+
 async def test_event_without_seats_has_an_empty_map(client: httpx.AsyncClient, deliver: Deliver) -> None:
     event = make_event(0)
     await deliver(event.published)

@@ -3,6 +3,8 @@
 import argparse
 import asyncio
 import errno
+import importlib
+import importlib.util
 import os
 import shlex
 import signal
@@ -16,6 +18,7 @@ from embedded import classes, kafka
 from embedded.problems import Problem
 from embedded.settings import (
     DEFAULT_PORT_BASE,
+    SERVICES,
     Settings,
     parse_port_base,
     passed_on,
@@ -61,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         ("status", status, ()),
         ("env", env, ()),
         ("topics", topics, ()),
+        ("rebuild", rebuild, ("--projection", "--forget")),
         ("logs", logs, ("--of", "--lines")),
         ("tail", tail, ("--topic", "--from")),
         ("run", run, ("--service",)),
@@ -72,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         subparser.set_defaults(command=command)
         for option in options:
             subparser.add_argument(option, default="")
+    subparser = commands.add_parser("module", help=module.__doc__)
+    subparser.set_defaults(command=module)
+    subparser.add_argument("words", nargs=argparse.REMAINDER)
     return parser
 
 
@@ -169,6 +176,33 @@ def tail(arguments: argparse.Namespace) -> int:
     _end_with_parent()
     asyncio.run(follow())
     return 0
+
+
+def module(arguments: argparse.Namespace) -> NoReturn:
+    """Run a Python module with the stack's addresses in its environment; those that are set already stay."""
+    _become(*arguments.words)
+
+
+def rebuild(arguments: argparse.Namespace) -> NoReturn:
+    """Rebuild a projection of a service from its topics."""
+    service, _, name = arguments.projection.partition(".")
+    projections = {
+        each: [projection.name for projection in importlib.import_module(f"{each}.rebuild").PROJECTIONS]
+        for each in SERVICES
+        if importlib.util.find_spec(f"{each}.rebuild")
+    }
+    if name not in projections.get(service, ()):
+        known = ", ".join(f"{each}.{one}" for each, names in projections.items() for one in names)
+        wrong = (
+            f"{arguments.projection} is no projection" if arguments.projection else "no projection is named"
+        )
+        raise Problem(f"{wrong}: say P=, one of {known}")
+    _become(f"{service}.rebuild", name, *(("--forget",) if arguments.forget else ()))
+
+
+def _become(*words: str) -> NoReturn:
+    known = {} if os.environ.get("KAFKA_BROKERS") else _known_stack().environment()
+    os.execve(sys.executable, (sys.executable, "-m", *words), known | os.environ)  # noqa: S606
 
 
 def logs(arguments: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from aiokafka import ConsumerRecord
 from contracts.messages import Message
 from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled, SerializationFailure
 
-from libs.messaging.dead_letters import DeadLetters
+from libs.messaging.dead_letters import DeadLetters, as_it_was
 from libs.messaging.envelopes import Delivery, Undecodable, UnknownType, decode
 from libs.messaging.offsets import Offsets
 from libs.postgres import Conn, Pool, PoolRepair, is_transient, transaction
@@ -82,7 +82,8 @@ class Deliveries:
         wanted: list[Delivery] = []
         for record in records:
             try:
-                delivery = decode(record)
+                # Its place stays the one on the replay topic: that is where an offset is committed.
+                delivery = decode(as_it_was(record, service=self._service))._replace(record=record)
                 self._require_handled_version(delivery.message)
             except UnknownType as unknown:
                 self._skip(str(unknown))

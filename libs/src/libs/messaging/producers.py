@@ -16,6 +16,8 @@ async def abandon(producer: AIOKafkaProducer) -> None:
     """
     producer._closed = True  # pyright: ignore[reportPrivateUsage]
     sender: Any = producer._sender  # pyright: ignore[reportPrivateUsage]
+    # A sender that has not begun yet would end as cancelled, and so would who waits for it.
+    await asyncio.sleep(0)
     with suppress(TimeoutError, KafkaError):
         async with asyncio.timeout(2):
             if sender is not None:

@@ -10,11 +10,13 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
-from contracts.topics import TOPICS, Topic
+from contracts.topics import DEAD_LETTER_AUDIT, TOPICS, Topic
 
 from libs.messaging.dead_letters import MAX_BYTES
 
 DEAD_LETTER_RETENTION_DAYS = 90
+
+_LARGE = {"max.message.bytes": str(MAX_BYTES)}
 
 
 def _retention(days: int | None) -> dict[str, str]:
@@ -23,13 +25,12 @@ def _retention(days: int | None) -> dict[str, str]:
 
 
 def _new_topics(topic: Topic, replication_factor: int) -> list[NewTopic]:
-    topics = [
-        NewTopic(
-            topic.name, topic.partitions, replication_factor, topic_configs=_retention(topic.retention_days)
-        )
-    ]
+    configs = _retention(topic.retention_days)
+    if not topic.messages:  # it carries dead letters that are sent again
+        configs |= _LARGE
+    topics = [NewTopic(topic.name, topic.partitions, replication_factor, topic_configs=configs)]
     for dead_letters in topic.subscribers.values():
-        configs = _retention(DEAD_LETTER_RETENTION_DAYS) | {"max.message.bytes": str(MAX_BYTES)}
+        configs = _retention(DEAD_LETTER_RETENTION_DAYS) | _LARGE
         topics.append(NewTopic(dead_letters, 1, replication_factor, topic_configs=configs))
     return topics
 
@@ -40,12 +41,9 @@ async def create_topics(kafka_brokers: str, *, replication_factor: int = 1) -> l
     await admin.start()
     try:
         existing = set(await admin.list_topics())
-        missing = [
-            new
-            for topic in TOPICS
-            for new in _new_topics(topic, replication_factor)
-            if new.name not in existing
-        ]
+        audit = NewTopic(DEAD_LETTER_AUDIT, 1, replication_factor, topic_configs=_retention(None))
+        wanted = [audit, *(new for topic in TOPICS for new in _new_topics(topic, replication_factor))]
+        missing = [new for new in wanted if new.name not in existing]
         if not missing:
             return []
         response: Any = await admin.create_topics(missing)

@@ -12,6 +12,7 @@ from libs.messaging.heartbeat import STALE_SECONDS, Heartbeat
 from libs.messaging.relay import run_relay
 from libs.messaging.subscriptions import Subscription
 from libs.postgres import Pool, PoolRepair, create_pool, is_transient
+from libs.revocations import forget_old_revocations
 from libs.settings import ServiceSettings
 from libs.tasks import end_tasks
 from libs.tracing import start_trace
@@ -125,6 +126,5 @@ async def _forget_old_answers(pool: Pool) -> None:
 
 
 async def _forget_old_revocations(pool: Pool) -> None:
-    # Tokens issued before have expired long since.
     async with pool.connection() as conn:
-        await conn.execute("DELETE FROM token_revocations WHERE not_before < now() - interval '1 day'")
+        await forget_old_revocations(conn)

@@ -1,6 +1,7 @@
 """Checks of Kafka: dead letters, and messages that a subscriber passed by without a trace in its inbox."""
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -16,8 +17,8 @@ from audit.findings import Check, Finding
 
 DEAD_LETTERS = Check(
     "dead-letters",
-    "there are no dead letters",
-    "a message was given up: what it should have done has not been done",
+    "no dead letter waits",
+    "a message was given up: what it should have done has not been done, and nobody has decided about it",
 )
 CONSUMED_HAS_EFFECT = Check(
     "message-without-effect",
@@ -27,6 +28,8 @@ CONSUMED_HAS_EFFECT = Check(
 CHECKS = (DEAD_LETTERS, CONSUMED_HAS_EFFECT)
 
 DEAD_LETTER_SUFFIX = ".dlq"
+# What an operator did with which letter.
+DECISIONS = "dead-letters.audit"
 ANSWER_SECONDS = 15.0
 """Kafka that says nothing for this long is away."""
 CHUNK = 5_000
@@ -61,17 +64,21 @@ async def read_messages(brokers: str, database_url: str, *, after: datetime | No
             await consumer.start()
             committed = await _committed(admin)
             dead_letter_partitions = await _partitions(admin, suffix=DEAD_LETTER_SUFFIX)
-            firsts = await consumer.beginning_offsets(dead_letter_partitions)
             ends = await consumer.end_offsets(dead_letter_partitions)
-        letters: dict[str, int] = defaultdict(int)
-        for partition in dead_letter_partitions:
-            letters[partition.topic] += ends[partition] - firsts[partition]
+            decision_ends = await consumer.end_offsets(await _partitions(admin, suffix=DECISIONS))
+        decided = {_decided(each) async for each in _records(consumer, decision_ends, None)}
+        waiting: dict[str, set[str]] = defaultdict(set)
+        given_up: set[str] = set()
+        async for letter in _records(consumer, ends, None):
+            given_up.add(_header(letter, "ce_id"))
+            identity = _identity(letter)
+            if (letter.topic, identity) not in decided:
+                waiting[letter.topic].add(identity)
         findings = [
-            Finding(DEAD_LETTERS, topic, f"{count} letters") for topic, count in letters.items() if count
+            Finding(DEAD_LETTERS, topic, f"{len(letters)} letters") for topic, letters in waiting.items()
         ]
         count = 0
         if any(committed.values()):
-            given_up = {_header(letter, "ce_id") async for letter in _records(consumer, ends, None)}
             with psycopg.connect(database_url, connect_timeout=5, application_name="audit") as conn:
                 conn.read_only = True
                 conn.autocommit = True
@@ -153,6 +160,8 @@ async def _records(
     consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], after: datetime | None
 ) -> AsyncIterator[ConsumerRecord[Any, Any]]:
     """Everything before these offsets."""
+    if not ends:
+        return
     consumer.assign(list(ends))
     async with asyncio.timeout(ANSWER_SECONDS):
         starts = await consumer.beginning_offsets(list(ends))
@@ -180,8 +189,30 @@ async def _records(
                 left.discard(partition)
 
 
+def _identity(letter: ConsumerRecord[Any, Any]) -> str:
+    """The same for copies of one failure: the replay that failed, or the place of the record that did."""
+    if replay := _header(letter, "dlq_replay"):
+        return replay
+    topic, partition, offset, at = (
+        _header(letter, f"dlq_{name}") for name in ("topic", "partition", "offset", "timestamp")
+    )
+    return (
+        f"{topic}/{partition}:{offset}@{at}"
+        if topic and offset.isdigit()
+        else f"{letter.partition}:{letter.offset}"
+    )
+
+
+def _decided(record: ConsumerRecord[Any, Any]) -> tuple[str, str]:
+    try:
+        decision = json.loads(record.value or b"")
+        return decision["topic"], decision["identity"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "", ""
+
+
 def _header(record: ConsumerRecord[Any, Any], name: str) -> str:
     for key, value in record.headers:
-        if key == name:
+        if key == name and value is not None:  # pyright: ignore[reportUnnecessaryComparison]  # it may be null
             return value.decode(errors="replace")
     return ""

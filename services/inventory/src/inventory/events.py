@@ -12,6 +12,18 @@ async def save_event(
 ) -> None:
     """Takes the newest state; the event is known once the seat map that it names is complete."""
     await queries.lock_projection(conn, event.event_id)
+    await apply_event(conn, event)
+
+
+async def save_seat_map_part(conn: Conn, part: SeatMapPart) -> None:
+    await queries.lock_projection(conn, part.event_id)
+    await apply_seat_map_part(conn, part)
+
+
+async def apply_event(
+    conn: Conn, event: EventCreated | EventUpdated | EventPublished | EventCancelled
+) -> None:
+    """The same where nobody else writes: in the copy that a rebuild makes."""
     is_newer = await queries.save_event(
         conn,
         event.event_id,
@@ -29,8 +41,7 @@ async def save_event(
         await queries.build_seats(conn, event.event_id)
 
 
-async def save_seat_map_part(conn: Conn, part: SeatMapPart) -> None:
-    await queries.lock_projection(conn, part.event_id)
+async def apply_seat_map_part(conn: Conn, part: SeatMapPart) -> None:
     await queries.save_seat_map_part(
         conn,
         part.event_id,

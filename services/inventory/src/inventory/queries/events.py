@@ -112,7 +112,16 @@ async def build_seats(conn: Conn, event_id: UUID) -> bool:
         {"event_id": event_id},
     )
     await conn.execute("UPDATE events SET built_version = seat_map_version WHERE event_id = %s", [event_id])
-    await conn.execute("DELETE FROM seat_map_parts WHERE event_id = %s", [event_id])
+    # Parts of a later map may be here before the message that names it.
+    await conn.execute(
+        """
+        DELETE FROM seat_map_parts part
+         USING events
+         WHERE part.event_id = %(event_id)s AND events.event_id = part.event_id
+           AND part.version <= events.built_version
+        """,
+        {"event_id": event_id},
+    )
     return True
 
 
