@@ -406,7 +406,10 @@ async def test_message_whose_dead_letter_cannot_be_written_keeps_its_offset(
 
     message = released()
     faulty = replace(
-        record(1), value=msgspec.json.encode(message), headers=tuple(headers_of(message)), key=b"k"
+        record(1),
+        value=msgspec.json.encode(message),
+        headers=tuple(headers_of(message)),
+        key=str(message.hold_id).encode(),
     )
     await deliveries.handle([faulty])
     with pytest.raises(RuntimeError, match="dead letters are not started"):

@@ -1,6 +1,5 @@
 """What the pages point at is there: files, tests, other pages."""
 
-import ast
 import re
 from pathlib import Path
 
@@ -20,12 +19,7 @@ LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)")
 
 
 def names_of_tests(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text())
-    return {
-        node.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
-    }
+    return set(re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
