@@ -74,11 +74,11 @@ async def test_key_of_tickets_signs_no_login(
         row = conn.execute("SELECT seed FROM inventory.ticket_keys WHERE key_id = %s", [key_id]).fetchone()
     assert row
     key = Ed25519PrivateKey.from_private_bytes(row[0])
-    # All that a login needs but the key. Of another name auth is asked, which is not there: no verdict.
-    for name, status in (("test", 401), (key_id, 503)):
+    # All that a login needs but the key. Of an unknown one auth may be asked, which is away: no verdict, 503.
+    for name, refusals in (("test", {401}), (key_id, {401, 503})):
         for role in ("user", "admin"):
             forged = Tokens(key=key, key_id=name).issue(buyer.id, role=role)
-            assert (await client.get("/tickets", headers=forged)).status_code == status
+            assert (await client.get("/tickets", headers=forged)).status_code in refusals
     assert (await client.get("/tickets", headers=buyer.headers)).status_code == 200
 
 
