@@ -138,7 +138,7 @@ async def send(
         TOPIC,
         msgspec.json.encode(message),
         key=str(message.hold_id).encode(),
-        headers=headers or headers_of(message),
+        headers=headers_of(message) if headers is None else headers,
         partition=partition,
     )
     return sent.offset

@@ -2,16 +2,16 @@
 
 import asyncio
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
 import psycopg
 import pytest
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 from contracts.messages import HoldReleased
-from embedded.stack import Stack
-from libs.messaging import offsets, subscriptions
+from libs.messaging import envelopes, offsets, subscriptions
 from libs.messaging.dead_letters import DeadLetters
 from libs.messaging.deliveries import Deliveries, Retry
 from libs.messaging.heartbeat import Heartbeat
@@ -179,6 +179,42 @@ async def test_faulty_message_that_waits_holds_up_no_other_key_and_its_offset_wa
     assert await has_effect(pool, *others)
 
 
+@pytest.mark.parametrize("is_decodable", [True, False])
+async def test_dead_letter_that_kafka_does_not_take_is_not_lost(
+    pool: Pool, kafka_brokers: str, monkeypatch: pytest.MonkeyPatch, is_decodable: bool
+) -> None:
+    faulty = released()
+    refusals = [KafkaError("refused")] * 2
+    send_letter = DeadLetters.send
+
+    async def refuse_twice(self: DeadLetters, *args: Any, **kwargs: Any) -> None:
+        if refusals:
+            raise refusals.pop()
+        await send_letter(self, *args, **kwargs)
+
+    async def handle(conn: Conn, message: HoldReleased) -> None:
+        if message == faulty:
+            raise LookupError("nothing there")
+        await note(conn, message)
+
+    monkeypatch.setattr(DeadLetters, "send", refuse_twice)
+    async with producing(kafka_brokers) as producer:
+        offset = await send(producer, faulty, None if is_decodable else [], partition=0)
+    work = subscription(pool, kafka_brokers, {HoldReleased: handle})
+
+    async def is_a_dead_letter() -> bool:
+        letters = await read_all(kafka_brokers, DEAD_LETTERS)
+        return [each.key for each in letters].count(str(faulty.hold_id).encode()) == 1
+
+    async def is_committed() -> bool:
+        return await committed(kafka_brokers) == offset + 1
+
+    async with running(work.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat())):
+        await eventually(is_a_dead_letter)
+        await eventually(is_committed)
+    assert not refusals
+
+
 async def test_partition_is_not_read_on_while_too_much_of_it_waits(
     pool: Pool, kafka_brokers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,139 +288,53 @@ async def test_message_whose_lock_is_taken_waits_alone(pool: Pool, kafka_brokers
         await eventually(lambda: has_effect(pool, locked))
 
 
-async def test_database_whose_connections_die_again_and_again_costs_no_message(
-    pool: Pool, kafka_brokers: str, admin: psycopg.Connection
-) -> None:
-    messages = [released() for _ in range(200)]
-
-    async def slow(conn: Conn, message: HoldReleased) -> None:
-        await note(conn, message)
-        await asyncio.sleep(0.002)
-
-    work = subscription(pool, kafka_brokers, {HoldReleased: slow})
-    before = len(await read_all(kafka_brokers, DEAD_LETTERS))
-    async with (
-        producing(kafka_brokers) as producer,
-        running(work.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat())),
-    ):
-        for first in range(0, len(messages), 40):
-            await asyncio.gather(*(send(producer, each) for each in messages[first : first + 40]))
-            admin.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE usename = 'payments_worker' AND application_name = 'ticketing'"
-            )
-
-        async def all_had_their_effect() -> bool:
-            try:
-                return await has_effect(pool, *messages)
-            except psycopg.OperationalError:  # ours were ended too
-                return False
-
-        await eventually(all_had_their_effect)
-    assert len(await read_all(kafka_brokers, DEAD_LETTERS)) == before
-
-
-async def test_handler_that_never_comes_back_is_left_and_the_message_handled_anew(
+async def test_version_without_a_handler_is_a_dead_letter_where_another_version_has_one(
     pool: Pool, kafka_brokers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscriptions, "HANGING_SECONDS", 1.0)
-    message = released()
-    hangs = [True]
+    class NewerHoldReleased(HoldReleased, frozen=True, kw_only=True, rename="camel"):
+        VERSION: ClassVar[int] = 2
 
-    async def handle(conn: Conn, each: HoldReleased) -> None:
-        if each == message and hangs:
-            hangs.clear()
-            await asyncio.Event().wait()
-        await note(conn, each)
-
-    async with producing(kafka_brokers) as producer:
-        await send(producer, message)
-    work = subscription(pool, kafka_brokers, {HoldReleased: handle})
-    async with running(work.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat())):
-        await eventually(lambda: has_effect(pool, message))
-
-
-async def test_consumer_that_stops_reading_is_built_anew(
-    pool: Pool, kafka_brokers: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(subscriptions, "STUCK_SECONDS", 2.0)
-    monkeypatch.setattr(subscriptions, "PROBE_SECONDS", 0.5)
-    first, second = released(), released()
-    work = subscription(pool, kafka_brokers, {HoldReleased: note})
-    async with (
-        producing(kafka_brokers) as producer,
-        running(work.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat())),
-    ):
-        await send(producer, first)
-        await eventually(lambda: has_effect(pool, first))
-
-        async def nothing_comes(**_: Any) -> dict[Any, Any]:
-            await asyncio.sleep(0.1)
-            return {}
-
-        work._consumer.getmany = nothing_comes  # pyright: ignore[reportPrivateUsage]
-        await send(producer, second)
-        await eventually(lambda: has_effect(pool, second))
-
-
-async def test_consumer_tells_that_kafka_is_away_and_goes_on_soon_after_it_is_back(
-    pool: Pool, kafka_brokers: str, stack: Stack
-) -> None:
+    decoder = msgspec.json.Decoder(NewerHoldReleased)
+    monkeypatch.setitem(envelopes._DECODERS, ("hold.released", 2), decoder)  # pyright: ignore[reportPrivateUsage]
+    newer, older = released(), released()
     heartbeat = Heartbeat()
     work = subscription(pool, kafka_brokers, {HoldReleased: note})
-    before, after = released(), released()
-    async with running(work.run(kafka_brokers=kafka_brokers, heartbeat=heartbeat)):
-        async with producing(kafka_brokers) as producer:
-            await send(producer, before)
-        await eventually(lambda: has_effect(pool, before))
-        await asyncio.to_thread(stack.stop, ["kafka"])
-
-        async def tells() -> bool:
-            return heartbeat.status() == ("waiting", "consumer: waiting for Kafka")
-
-        await eventually(tells)
-        await asyncio.to_thread(stack.start, ["kafka"])
-        async with producing(kafka_brokers) as producer:
-            await send(producer, after)
-        await eventually(lambda: has_effect(pool, after), seconds=15)
-
-
-async def test_consumer_killed_again_and_again_and_joined_by_another_loses_and_doubles_nothing(
-    pool: Pool, kafka_brokers: str
-) -> None:
-    messages = [released() for _ in range(300)]
     async with producing(kafka_brokers) as producer:
-        await asyncio.gather(*(send(producer, each) for each in messages))
+        await send(
+            producer, newer, [*headers_of(newer), ("ce_dataschema", b"hold.released.v2.json")], partition=0
+        )
+        await send(producer, older, partition=0)
+    async with running(work.run(kafka_brokers=kafka_brokers, heartbeat=heartbeat)):
+        await eventually(lambda: has_effect(pool, older))
+    letters = await read_all(kafka_brokers, DEAD_LETTERS)
+    letter = next(each for each in letters if each.key == str(newer.hold_id).encode())
+    assert dict(letter.headers)["dlq_error"] == b"version 2 of hold.released is not handled here"
 
-    async def slow(conn: Conn, message: HoldReleased) -> None:
-        await note(conn, message)
-        await asyncio.sleep(0.001)
 
-    async def seen() -> int:
-        async with pool.connection() as conn:
-            cursor = await conn.execute(
-                "SELECT count(*) FROM effects WHERE key = ANY (%s)",
-                [[str(each.hold_id) for each in messages]],
-            )
-            row = await cursor.fetchone()
-            return row[0] if row else 0
+async def test_messages_without_a_handler_are_counted(pool: Pool, kafka_brokers: str) -> None:
+    message = released()
+    heartbeat = Heartbeat()
+    async with producing(kafka_brokers) as producer:
+        await send(producer, message)
+    work = subscription(pool, kafka_brokers, {})
+    async with running(work.run(kafka_brokers=kafka_brokers, heartbeat=heartbeat)):
 
-    for _ in range(3):
-        work = subscription(pool, kafka_brokers, {HoldReleased: slow})
-        task = asyncio.create_task(work.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat()))
-        done, _ = await asyncio.wait([task], timeout=0.7)
-        assert not done
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async def is_counted() -> bool:
+            return heartbeat.counts["not for us"] == 1
 
-    async def all_seen() -> bool:
-        return await seen() >= len(messages)
+        await eventually(is_counted)
 
-    works = [subscription(pool, kafka_brokers, {HoldReleased: slow}) for _ in range(2)]
-    async with running(*(each.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat()) for each in works)):
-        await eventually(all_seen)
-    for message in messages:
-        assert await effects(pool, message.hold_id) == [str(message.event_id)]
+
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+async def test_record_of_any_compression_is_read(pool: Pool, kafka_brokers: str, compression: str) -> None:
+    message = released()
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_brokers, compression_type=compression)
+    await producer.start()
+    await send(producer, message)
+    await producer.stop()
+    work = subscription(pool, kafka_brokers, {HoldReleased: note})
+    async with running(work.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat())):
+        await eventually(lambda: has_effect(pool, message))
 
 
 async def test_message_whose_dead_letter_cannot_be_written_keeps_its_offset(

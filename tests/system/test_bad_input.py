@@ -16,6 +16,7 @@ import payments.consumers
 import psycopg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.record.util import calc_crc32c
 from contracts.messages import MESSAGE_TYPES
 from contracts.topics import TOPICS, Topic
@@ -210,6 +211,8 @@ async def test_garbage_on_every_topic_becomes_dead_letters_and_the_messages_afte
                     headers=[("ce_id", b"1"), ("ce_type", b"thing.from_the_future")]
                 ),
             )
+        with pytest.raises(MessageSizeTooLargeError):  # it would not fit into a dead letter
+            await send(HEARD[0], Sent(None, b"x" * 1_300_000, []))
         await until_all_is_read()
         sound = {topic.name: good(GOOD[topic.name]) for topic in HEARD}
         for name in GOOD:  # in the order of a sale

@@ -12,6 +12,9 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 Conn = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Conn]
 
+# A server whose machine is gone is noticed in some 10 s, not after the two hours of the kernel's settings.
+KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+
 # SQLSTATEs of faults that pass: connection gone, no resources, shutdown, locks, a failed-over primary.
 _TRANSIENT_CLASSES = ("08", "53", "57")
 _TRANSIENT_CODES = ("40001", "40P01", "55P03", "25006")
@@ -31,7 +34,7 @@ def create_pool(url: str, *, max_size: int = 10) -> Pool:
         timeout=2,
         max_waiting=200,
         reconnect_timeout=5,
-        kwargs={"autocommit": True, "connect_timeout": 3, "application_name": "ticketing"},
+        kwargs={"autocommit": True, "connect_timeout": 3, "application_name": "ticketing", **KEEPALIVES},
     )
 
 

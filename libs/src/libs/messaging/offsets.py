@@ -7,7 +7,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 # Beyond either a partition is no longer read until its oldest unfinished record is finished: what waits is
 # kept in memory, and what comes after it is read again after a crash.
-MAX_UNFINISHED = 500
+MAX_UNFINISHED = 200
 MAX_AHEAD = 20_000
 
 

@@ -15,20 +15,20 @@ async def publish(conn: Conn, *messages: Message) -> None:
 
     Whoever publishes has locked the row that the key names, so that messages of one key are written in order.
     """
-    rows = [
-        (
-            message.TOPIC,
-            str(cast(UUID, getattr(message, message.KEY))),
-            message.TYPE,
-            message.VERSION,
-            msgspec.json.encode(message).decode(),
+    await conn.execute(
+        """
+        INSERT INTO outbox (topic, key, type, version, body, traceparent)
+        SELECT topic, key, type, version, body, %s
+          FROM unnest(%s::text[], %s::text[], %s::text[], %s::smallint[], %s::text[])
+               WITH ORDINALITY AS message (topic, key, type, version, body, number)
+         ORDER BY number
+        """,
+        [
             current_traceparent(),
-        )
-        for message in messages
-    ]
-    async with conn.cursor() as cursor:
-        await cursor.executemany(
-            "INSERT INTO outbox (topic, key, type, version, body, traceparent)"
-            " VALUES (%s, %s, %s, %s, %s, %s)",
-            rows,
-        )
+            [each.TOPIC for each in messages],
+            [str(cast(UUID, getattr(each, each.KEY))) for each in messages],
+            [each.TYPE for each in messages],
+            [each.VERSION for each in messages],
+            [msgspec.json.encode(each).decode() for each in messages],
+        ],
+    )

@@ -35,6 +35,7 @@ STUCK_SECONDS = 12.0
 """Longer than a session: without Kafka, or behind it and not reading, the consumer is built anew."""
 HANGING_SECONDS = 100.0
 """Longer than a transaction may last: a handler that takes this long never comes back."""
+START_SECONDS = 15.0
 STOP_SECONDS = 20.0
 CAREFUL_SECONDS = 60.0
 WARN_EVERY_SECONDS = 10.0
@@ -86,8 +87,11 @@ class Subscription:
                 listener=_Listener(self),
             )
             try:
-                await self._dead_letters.start()
-                await broker.start()
+                async with asyncio.timeout(
+                    START_SECONDS
+                ):  # both would ask a Kafka that is half there for ever
+                    await self._dead_letters.start()
+                    await broker.start()
                 self._consumer = subscriber.consumer
                 await self._consume(heartbeat)
             except (KafkaError, OSError) as error:

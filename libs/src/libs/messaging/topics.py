@@ -15,6 +15,8 @@ from contracts.topics import DEAD_LETTER_AUDIT, TOPICS, Topic
 from libs.messaging.dead_letters import MAX_BYTES
 
 DEAD_LETTER_RETENTION_DAYS = 90
+LARGEST_BATCH = 1_200_000
+"""Bytes: the largest message that a relay sends, and some. A dead letter is that and its reasons: it fits."""
 
 _LARGE = {"max.message.bytes": str(MAX_BYTES)}
 
@@ -26,8 +28,8 @@ def _retention(days: int | None) -> dict[str, str]:
 
 def _new_topics(topic: Topic, replication_factor: int) -> list[NewTopic]:
     configs = _retention(topic.retention_days)
-    if not topic.messages:  # it carries dead letters that are sent again
-        configs |= _LARGE
+    # Without messages of its own it carries dead letters that are sent again.
+    configs |= {"max.message.bytes": str(LARGEST_BATCH)} if topic.messages else _LARGE
     topics = [NewTopic(topic.name, topic.partitions, replication_factor, topic_configs=configs)]
     for dead_letters in topic.subscribers.values():
         configs = _retention(DEAD_LETTER_RETENTION_DAYS) | _LARGE
