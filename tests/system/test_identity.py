@@ -64,16 +64,6 @@ def test_changed_password_ends_the_tokens_everywhere(shop: Shop) -> None:
     assert statuses(shop.log_in(user), *OWN) == {200}
 
 
-def test_scanner_checks_in_and_nothing_else(shop: Shop) -> None:
-    user = shop.buyer()
-    shop.admin.call("PATCH", f"/auth/users/{user.id}", {"role": "scanner"})
-    scanner = shop.log_in(user)
-    assert scanner.request("POST", "/tickets/check-in", {"qrPayload": "x"}).status_code == 400
-    assert statuses(scanner, "/reservations", "/orders", "/tickets") == {403}
-    assert scanner.request("POST", "/venues", {}).status_code == 403
-    assert statuses(scanner, "/auth/me", "/events") == {200}
-
-
 def test_keys_rotate_under_load_without_a_refused_request(shop: Shop) -> None:
     user = shop.buyer()
     first = shop.log_in(user)

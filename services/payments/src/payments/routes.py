@@ -33,7 +33,9 @@ class CheckoutBody(Struct, frozen=True, rename="camel"):
     user_id: Annotated[str, Meta(max_length=36, description="Your own id, or empty.")] | None = None
     event_id: UUID | None = None
     seat_ids: Annotated[list[UUID], Meta(min_length=1, max_length=MAX_SEATS)] | None = None
-    tier_id: Annotated[str, Meta(description="Ignored: a reservation knows its prices.")] | None = None
+    tier_id: (
+        Annotated[str, Meta(max_length=200, description="Ignored: a reservation knows its prices.")] | None
+    ) = None
     email: Annotated[str, Meta(max_length=254, pattern=r"^([^@\s]+@[^@\s]+)?$")] | None = None
 
 
