@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 # `ready` is the part of `setup` that the stack needs.
-.PHONY: help ready demo setup up down reset status logs dlq rebuild env run start stop restart topics tail audit test faults check fmt contracts contracts-release
+.PHONY: help ready demo setup up down reset status logs dlq rebuild env run start stop restart topics tail audit test faults check fmt contracts contracts-release openapi
 MAKEFLAGS += --no-print-directory
 
 PYTHON_BIN := .venv/bin
@@ -86,6 +86,9 @@ faults: setup ## Everything dies under load, nothing is lost: make faults [SECON
 	@$(EMBEDDED) classes
 	@SECONDS="$(SECONDS)" SEED="$(SEED)" ALL="$(ALL)" BUYERS="$(BUYERS)" \
 		KAFKA_AWAY_SECONDS="$(KAFKA_AWAY_SECONDS)" exec $(PYTHON_BIN)/python -m tests.faults
+
+openapi: setup ## Write the merged OpenAPI document and the page of error codes, from the code
+	@$(PYTHON_BIN)/python -m embedded.openapi
 
 fmt: setup ## Format the code and put right what can be put right by itself
 	@$(PYTHON_BIN)/ruff format

@@ -38,6 +38,7 @@ def environment(backing: dict[str, str], worker_id: str) -> Iterator[dict[str, s
     with pytest.MonkeyPatch.context() as patch:
         for key, value in own.items():
             patch.setenv(key, value)
+        patch.setenv("ENVIRONMENT", "embedded")
         patch.setenv("JWKS_URL", "http://127.0.0.1:1/no-auth-here")
         for key, value in DEFAULTS.items():
             patch.setenv(key, value)

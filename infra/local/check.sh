@@ -15,6 +15,7 @@ check lint .venv/bin/ruff check --quiet
 check types .venv/bin/basedpyright
 check imports .venv/bin/lint-imports
 check contracts .venv/bin/python -m contracts.check
+check openapi .venv/bin/python -m embedded.openapi --check
 check lock .local/uv/bin/uv lock --check --quiet
 check audit .venv/bin/python -m embedded.audit
 

@@ -46,6 +46,7 @@ OWN: dict[tuple[str, str], dict[str, str]] = {
         "organizers": "S I",
         "venues": "S I U(seats_version,updated_at)",
         "venue_seats": "S I",
+        "venue_seat_calls": "S I",
         "events": "S I U",
         "price_tiers": "S I D",
         "tier_sections": "S I",

@@ -35,7 +35,8 @@ class Client:
         self.id = account["user"]["id"] if account else ""
         self.email = account["user"]["email"] if account else ""
         self.password = ""
-        self.headers = {"Authorization": f"Bearer {account['token']}"} if account else {}
+        self.token: str = account["token"] if account else ""
+        self.headers = {"Authorization": f"Bearer {self.token}"} if account else {}
 
     def request(self, method: str, path: str, body: Any = None) -> httpx.Response:
         return self._http.request(method, path, json=body, headers=self.headers)

@@ -1,14 +1,18 @@
-"""Log lines go to standard error, one per record, with the trace they belong to."""
+"""Log lines go to standard error, one per record, with the trace and the request they belong to.
+
+What libs.scrubbing knows is taken out of them, also of stack traces."""
 
 import logging
 
-from libs.tracing import current_trace_id
+from libs.scrubbing import scrub
+from libs.tracing import current_request_id, current_trace_id
 
 
-class _TraceFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         record.trace_id = current_trace_id()
-        return super().format(record)
+        record.request_id = current_request_id() or "-"
+        return scrub(super().format(record))
 
 
 class _OncePerWhile(logging.Filter):
@@ -32,7 +36,9 @@ class _OncePerWhile(logging.Filter):
 def configure_logging(level: str) -> None:
     """Sets the level (`debug`, `info`, `warning`, `error`) and the shape of all log lines."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_TraceFormatter("%(asctime)s %(levelname)s %(name)s trace=%(trace_id)s %(message)s"))
+    handler.setFormatter(
+        _Formatter("%(asctime)s %(levelname)s %(name)s trace=%(trace_id)s request=%(request_id)s %(message)s")
+    )
     handler.addFilter(_OncePerWhile())
     names = logging.getLevelNamesMapping()
     logging.basicConfig(handlers=[handler], level=names.get(level.upper(), logging.INFO), force=True)

@@ -3,12 +3,29 @@
 import os
 import sys
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
 
 T = TypeVar("T", bound="ServiceSettings")
+
+MIN_SECRET_LENGTH = 12
+MIN_DIFFERENT = 6
+_SECRET_FILES = ("DATABASE_URL_FILE", "REDIS_URL_FILE", "_KEY_FILE", "_SECRET_FILE", "_PASSWORD_FILE")
+_KNOWN_TO_ALL = (
+    "password",
+    "passwort",
+    "secret",
+    "changeme",
+    "change_me",
+    "example",
+    "postgres",
+    "12345678",
+    "...",
+)
 
 
 class ServiceSettings(Struct, frozen=True, kw_only=True, rename="upper"):
@@ -19,11 +36,16 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, rename="upper"):
     kafka_brokers: str = "127.0.0.1:9092"
     jwks_url: str = "http://127.0.0.1:3011/.well-known/jwks.json"
     frontend_url: str = ""
+    allowed_hosts: str = "localhost,127.0.0.1"
     body_limit: int = 1_048_576
     trusted_proxies: str = ""
     rate_limit_max: Annotated[int, Meta(ge=1)] = 200
     rate_limit_window_ms: Annotated[int, Meta(ge=1)] = 900_000
     log_level: str = "info"
+    # How long a process that stops still answers before it does not listen any more.
+    drain_seconds: float = 0.5
+    # The embedded stack alone takes secrets that are weak or known to all.
+    environment: Literal["embedded", "production"] = "production"
     outbox_shards: Annotated[int, Meta(ge=1, le=64)] = 1
     kafka_payment_consumer_max_retries: int = 3
     kafka_payment_consumer_retry_backoff_ms: int = 100
@@ -34,16 +56,56 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, rename="upper"):
             _ = self.proxy_networks
         except ValueError as error:
             raise ValueError(f"TRUSTED_PROXIES: {error}") from None
+        if self.environment == "production":
+            for name, secret in self.secrets():
+                refuse_weak_secret(name, secret)
 
     @property
     def proxy_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """The networks of `TRUSTED_PROXIES`, a comma-separated list: their `X-Forwarded-For` is believed."""
         return tuple(ip_network(part.strip()) for part in self.trusted_proxies.split(",") if part.strip())
 
+    def secrets(self) -> list[tuple[str, str]]:
+        """What must not be guessed, with the name of its variable. An address without a password has none."""
+        return [
+            (name, password)
+            for name, url in (("DATABASE_URL", self.database_url), ("REDIS_URL", self.redis_url))
+            if (password := urlsplit(url).password)
+        ]
+
     @property
     def allowed_origins(self) -> list[str]:
         """The origins of `FRONTEND_URL`, a comma-separated list."""
-        return [origin.strip() for origin in self.frontend_url.split(",") if origin.strip()]
+        return _items(self.frontend_url)
+
+    @property
+    def host_names(self) -> list[str]:
+        """The names of `ALLOWED_HOSTS`, a comma-separated list; `*` is any."""
+        return _items(self.allowed_hosts)
+
+
+def refuse_weak_secret(name: str, secret: str) -> None:
+    """Raises `ValueError`, which does not tell the secret."""
+    if len(secret) < MIN_SECRET_LENGTH:
+        raise ValueError(f"the secret in {name} is shorter than {MIN_SECRET_LENGTH} characters")
+    if len(set(secret)) < MIN_DIFFERENT or any(word in secret.lower() for word in _KNOWN_TO_ALL):
+        raise ValueError(f"the secret in {name} is a default or easy to guess")
+
+
+def _items(listed: str) -> list[str]:
+    return [item.strip() for item in listed.split(",") if item.strip()]
+
+
+def read_files(values: dict[str, str]) -> None:
+    """Secrets may lie in files: `STRIPE_SECRET_KEY_FILE=/run/secrets/stripe` for `STRIPE_SECRET_KEY=sk_...`.
+
+    Exits with one line when such a file cannot be read.
+    """
+    for name in [name for name in values if name.endswith(_SECRET_FILES)]:
+        try:
+            values[name.removesuffix("_FILE")] = Path(values[name]).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            sys.exit(f"settings in the environment: {name}={values[name]} cannot be read: {error}")
 
 
 def read_settings(settings: type[T], *, service: str, process: Literal["app", "worker"]) -> T:
@@ -55,6 +117,7 @@ def read_settings(settings: type[T], *, service: str, process: Literal["app", "w
     """
     # An empty value counts as not set: `HOLD_SECONDS= make up` is no number.
     values = {name: value for name, value in os.environ.items() if value}
+    read_files(values)
     names = [f"{service.upper()}_DATABASE_URL"]
     if process == "worker":
         names.insert(0, f"{service.upper()}_WORKER_DATABASE_URL")

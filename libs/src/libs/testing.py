@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID
 
 import httpx
@@ -14,6 +15,7 @@ from jwt.algorithms import OKPAlgorithm
 from litestar import Litestar
 
 from libs.ids import new_id
+from libs.web import idempotency
 from libs.web.tokens import ALGORITHM, AUDIENCE, ISSUER, TYPE
 
 Serve = Callable[[Litestar], AbstractAsyncContextManager[httpx.AsyncClient]]
@@ -66,7 +68,22 @@ async def serve_in_this_loop(app: Litestar, tokens: Tokens) -> AsyncGenerator[ht
         await life
     app.state.token_verifier.trust([tokens.public_key])
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # pyright: ignore[reportArgumentType]
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
     stop.set()
     await life
+
+
+async def cut_off(request: Callable[[], Awaitable[httpx.Response]]) -> None:
+    """A request under an Idempotency-Key whose process dies after the commit, before its answer is stored."""
+
+    async def die(*_: Any) -> None:
+        raise asyncio.CancelledError
+
+    with (
+        patch.object(idempotency, "LOCK_SECONDS", 0),
+        patch.object(idempotency._Answers, "keep", die),  # pyright: ignore[reportPrivateUsage]
+        suppress(asyncio.CancelledError),
+    ):
+        answer = await request()
+        raise AssertionError(f"it was answered: {answer.status_code} {answer.text}")

@@ -6,6 +6,7 @@ from contextvars import ContextVar
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
+_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 _current: ContextVar[str | None] = ContextVar("traceparent", default=None)
 
 
@@ -24,3 +25,14 @@ def current_traceparent() -> str:
 
 def current_trace_id() -> str:
     return current_traceparent().split("-")[1]
+
+
+def set_request_id(given: str | None) -> str:
+    """Names the request in progress, by the client's name for it or else a new one; log lines carry it."""
+    request_id = given or secrets.token_hex(16)
+    _request_id.set(request_id)
+    return request_id
+
+
+def current_request_id() -> str | None:
+    return _request_id.get()

@@ -38,6 +38,13 @@ CREATE TABLE venue_seats (
     -- Nulls differ from each other: seats without row or number may repeat.
     CONSTRAINT venue_seats_place UNIQUE (venue_id, section, row_name, seat_number)
 );
+CREATE TABLE venue_seat_calls (
+    id       uuid PRIMARY KEY,
+    venue_id uuid NOT NULL REFERENCES venues
+);
+COMMENT ON TABLE venue_seat_calls IS 'Calls that added seats: one that comes again adds nothing';
+CREATE INDEX venue_seat_calls_by_venue ON venue_seat_calls (venue_id);
+
 COMMENT ON COLUMN venue_seats.id IS 'Also the id of the seat in each event at this venue';
 
 CREATE TABLE events (
@@ -92,7 +99,7 @@ CREATE TABLE tier_sections (
 );
 CREATE INDEX tier_sections_by_tier ON tier_sections (event_id, tier_id);
 
-GRANT SELECT, INSERT ON organizers, venues, venue_seats, events, price_tiers, tier_sections TO catalog_app;
+GRANT SELECT, INSERT ON organizers, venues, venue_seats, venue_seat_calls, events, price_tiers, tier_sections TO catalog_app;
 GRANT UPDATE (seats_version, updated_at) ON venues TO catalog_app;
 GRANT UPDATE ON events TO catalog_app;
 GRANT DELETE ON price_tiers TO catalog_app;

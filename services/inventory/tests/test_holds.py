@@ -15,7 +15,7 @@ from inventory.holds import expire_holds
 from inventory.queries import holds as queries
 from libs.ids import new_id
 from libs.postgres import Pool, transaction
-from libs.testing import Serve, Tokens
+from libs.testing import Serve, Tokens, cut_off
 from litestar import Litestar
 from psycopg import sql
 
@@ -378,3 +378,18 @@ async def test_deadline_is_exact_and_in_utc_wherever_the_servers_are(
     assert (await buyer.get(f"/reservations/{hold['id']}"))["status"] == "active"
     await database.pass_deadline(hold["id"])
     await rival.hold(on_sale.event_id, on_sale.seat_ids[:1])
+
+
+async def test_hold_whose_process_died_before_it_was_answered_is_answered_again(
+    buyer: Buyer, rival: Buyer, on_sale: OnSale, database: Database
+) -> None:
+    async def try_hold() -> httpx.Response:
+        return await buyer.try_hold(on_sale.event_id, on_sale.seat_ids[:2], **{"Idempotency-Key": "k"})
+
+    await cut_off(try_hold)
+    answers = [await try_hold(), await try_hold()]
+    assert [each.status_code for each in answers] == [200, 200]
+    assert answers[0].json() == answers[1].json()
+    assert [each["id"] for each in await buyer.get("/reservations")] == [answers[0].json()["id"]]
+    assert len(await database.said(answers[0].json()["id"])) == 1
+    assert (await rival.try_hold(on_sale.event_id, on_sale.seat_ids[:1])).status_code == 409

@@ -37,7 +37,7 @@ def program(settings: Settings) -> Program:
             str(Path(sys.executable).with_name("traefik")),
             *(f"--{name}={value}" for name, value in options.items()),
         ),
-        environment={f"{service.upper()}_URL": settings.url(service) for service in SERVICES},
+        environment={f"{name.upper()}_URL": settings.url(name) for name in ("gateway", *SERVICES)},
         port=port,
         trouble=lambda: _trouble(port),
         stop_seconds=10,

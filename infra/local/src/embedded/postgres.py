@@ -37,6 +37,9 @@ SETTINGS = {
     "jit": "off",  # the statements are short
     "autovacuum_naptime": "10s",  # the outboxes and inboxes churn
     "log_lock_waits": "on",
+    # No values of rows or parameters: there are people's addresses among them.
+    "log_error_verbosity": "terse",
+    "log_parameter_max_length": "0",
     "log_min_duration_statement": "1s",
     "log_line_prefix": "%m [%p] %u %a ",
     "timezone": "UTC",

@@ -23,6 +23,7 @@ SHARED_ADDRESS_LIMIT = "100000"
 """Everybody comes from one address here, so the limits by address must not bite."""
 
 DEFAULTS = {
+    "ENVIRONMENT": "embedded",
     "RATE_LIMIT_MAX": SHARED_ADDRESS_LIMIT,
     "AUTH_RATE_LIMIT_MAX": SHARED_ADDRESS_LIMIT,
     # The gateway's, which speaks from this one; clients may come from others of 127.0.0.0/8.

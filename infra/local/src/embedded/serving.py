@@ -20,7 +20,11 @@ from granian.server.embed import Server
 
 
 async def serve(app: Any, port: int) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what was begun."""
+    """Serve until SIGTERM or SIGINT, then finish what was begun.
+
+    Before it stops listening it answers for `drain_seconds` more and closes each connection with its answer,
+    so that no request is on its way over one that is being closed.
+    """
     server = Server(
         app,
         port=port,
@@ -31,8 +35,13 @@ async def serve(app: Any, port: int) -> None:
         log_level=LogLevels.error,
     )
     loop = asyncio.get_running_loop()
+
+    def drain() -> None:
+        app.state.edge.is_draining = True
+        loop.call_later(app.state.drain_seconds, server.stop)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, drain)
     await server.serve()
 
 

@@ -33,9 +33,11 @@ OFFSETS = {
 PASSED_ON = frozenset(
     {
         "ACCESS_TOKEN_SECONDS",
+        "ALLOWED_HOSTS",
         "AUTH_RATE_LIMIT_MAX",
         "AUTH_RATE_LIMIT_WINDOW_MS",
         "BODY_LIMIT",
+        "DRAIN_SECONDS",
         "EVENTS_CACHE_TTL_SECONDS",
         "FRONTEND_URL",
         "HOLD_RATE_LIMIT_MAX",

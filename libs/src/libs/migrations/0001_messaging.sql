@@ -45,13 +45,15 @@ CREATE TABLE token_revocations (
 );
 CREATE INDEX token_revocations_by_age ON token_revocations (not_before);
 
--- Answers given under an Idempotency-Key; status is null while the first request runs.
+-- Answers given under an Idempotency-Key; status is null while the first request runs. What the request makes has
+-- the id `attempt_id`, also when it runs again.
 CREATE TABLE idempotency_keys (
     user_id      uuid NOT NULL,
     key          text NOT NULL,
     digest       bytea NOT NULL,
+    attempt_id   uuid NOT NULL,
     status       smallint,
-    content_type text,
+    headers      jsonb,
     body         bytea,
     locked_until timestamptz NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT now(),

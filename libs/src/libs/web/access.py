@@ -19,6 +19,7 @@ class Forbidden(Problem):
 
     code = "forbidden"
     status = 403
+    cure = "Use the account of somebody whose role allows it."
 
 
 async def anyone(connection: _Connection, _: BaseRouteHandler) -> None:

@@ -1,21 +1,58 @@
 """Entity tags (RFC 9110, section 8.8.3) of bodies that were encoded once."""
 
 import hashlib
-from typing import Any
+from typing import Annotated, TypeVar
 
-from litestar import Request, Response
+import msgspec
+from litestar import Response
+from litestar.params import HeaderParameter
+
+from libs.web.problems import Problem
+
+T = TypeVar("T")
 
 
 def etag_of(body: bytes) -> str:
     return f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
 
 
-def etag_response(
-    request: Request[Any, Any, Any], body: bytes, *, etag: str, cache_control: str = "no-cache"
-) -> Response[bytes]:
-    """200 with the JSON body, or 304 when the client has it (`If-None-Match`)."""
-    headers = {"ETag": etag, "Cache-Control": cache_control}
-    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
-    if etag in known or "*" in known:
-        return Response(b"", status_code=304, headers=headers, media_type="application/json")
-    return Response(body, headers=headers, media_type="application/json")
+def matches(tag: str, header: str) -> bool:
+    """Whether an `If-None-Match` or `If-Match` header names this entity tag."""
+    known = {each.strip().removeprefix("W/") for each in header.split(",")}
+    return tag in known or "*" in known
+
+
+def etag_response(body: bytes, *, etag: str, cache_control: str = "public, no-cache") -> Response[bytes]:
+    """A JSON body that was encoded once; libs.web.edge makes it a 304 for the client that has it already."""
+    return Response(
+        body, headers={"ETag": etag, "Cache-Control": cache_control}, media_type="application/json"
+    )
+
+
+class PreconditionFailed(Problem):
+    """The thing has changed: it has none of the entity tags that `If-Match` names."""
+
+    code = "precondition_failed"
+    status = 412
+    cure = "Read it again, look at what has changed, and send the change with the new `ETag`."
+
+
+IfMatch = Annotated[
+    str | None,
+    HeaderParameter(
+        name="If-Match",
+        max_length=1000,
+        description="Entity tags: 412 when the thing has none of them any more.",
+    ),
+]
+
+
+def tagged(value: T) -> Response[T]:
+    """A changed thing with its new entity tag, the same as a read gives."""
+    return Response(value, headers={"ETag": etag_of(msgspec.json.encode(value))})
+
+
+def require_match(if_match: str | None, current: object) -> None:
+    """Raises `PreconditionFailed` when an `If-Match` header was sent that does not name what is there now."""
+    if if_match is not None and not matches(etag_of(msgspec.json.encode(current)), if_match):
+        raise PreconditionFailed("It has changed since you read it.")

@@ -2,19 +2,21 @@
 
 import asyncio
 import time
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import psycopg
 import redis.asyncio
 import redis.exceptions
 from litestar import Response, Router, get
 from litestar.datastructures import State
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 from psycopg_pool import PoolTimeout, TooManyRequests
 
 from libs.postgres import Pool
 from libs.web.access import anyone
 from libs.web.limits import UNLIMITED
+from libs.web.openapi import describe
+from libs.web.problems import TemporarilyUnavailable
 
 CACHE_SECONDS = 1.0
 
@@ -27,8 +29,8 @@ class Readiness(Struct, frozen=True):
     """`degraded` names parts that are away while the service goes on without them."""
 
     status: Literal["ok", "unavailable"]
-    reason: str | UnsetType = UNSET
-    degraded: list[str] | UnsetType = UNSET
+    reason: Annotated[str, Meta(examples=["database"])] | UnsetType = UNSET
+    degraded: list[Annotated[str, Meta(examples=["redis"])]] | UnsetType = UNSET
 
 
 class ReadinessProbe:
@@ -40,11 +42,8 @@ class ReadinessProbe:
         self._kafka_brokers = kafka_brokers
         self._looking = asyncio.Lock()
         self._answer: tuple[float, Readiness] | None = None
-        self.is_draining = False
 
     async def readiness(self) -> Readiness:
-        if self.is_draining:
-            return Readiness("unavailable", reason="draining")
         async with self._looking:
             if self._answer is None or time.monotonic() - self._answer[0] > CACHE_SECONDS:
                 self._answer = (time.monotonic(), await self._look())
@@ -92,19 +91,45 @@ class ReadinessProbe:
 
 
 def health_router(service: str) -> Router:
-    @get(["/health", f"/{service}/health"], guards=[anyone], summary="Whether the process is up")
+    @get("/health", guards=[anyone], summary="Whether the gateway reaches a service")
     async def health() -> Health:
         return Health()
 
-    @get(f"/{service}/ready", guards=[anyone], summary="Whether the service can answer requests")
+    @get(
+        f"/{service}/health",
+        guards=[anyone],
+        summary=f"Whether {service} is up",
+        operation_id=f"{service}Health",
+    )
+    async def own_health() -> Health:
+        return Health()
+
+    @get(
+        f"/{service}/ready",
+        guards=[anyone],
+        summary=f"Whether {service} can answer requests",
+        operation_id=f"{service}Ready",
+        opt=describe(unavailable=Readiness),
+    )
     async def ready(state: State) -> Response[Readiness]:
+        """503 without its database or while it stops. `degraded` names parts that it does without."""
         probe: ReadinessProbe = state.readiness_probe
-        readiness = await probe.readiness()
-        return Response(readiness, status_code=200 if readiness.status == "ok" else 503)
+        if state.edge.is_draining:
+            readiness = Readiness("unavailable", reason="draining")
+        else:
+            readiness = await probe.readiness()
+        if readiness.status == "ok":
+            return Response(readiness)
+        return Response(readiness, status_code=503, headers={"Retry-After": "1"})
+
+    @get("/unavailable", guards=[anyone], include_in_schema=False)
+    async def unavailable() -> None:
+        """What the gateway answers in place of a service that it does not reach."""
+        raise TemporarilyUnavailable("The service that answers this is away or restarting. Try again.")
 
     return Router(
         "/",
-        route_handlers=[health, ready],
+        route_handlers=[health, own_health, ready, unavailable],
         tags=["health"],
         response_headers={"Cache-Control": "no-store"},
         opt=UNLIMITED,

@@ -8,6 +8,7 @@ class EmailTaken(Problem):
 
     code = "email_taken"
     status = 409
+    cure = "Log in instead, or use another address."
 
 
 class InvalidCredentials(Problem):
@@ -15,6 +16,7 @@ class InvalidCredentials(Problem):
 
     code = "invalid_credentials"
     status = 401
+    cure = "Check both. After many tries, wait as `Retry-After` says."
 
     def __init__(self) -> None:
         super().__init__("Invalid email or password", headers={"WWW-Authenticate": "Bearer"})
@@ -25,6 +27,9 @@ class InvalidRefreshToken(Problem):
 
     code = "invalid_refresh_token"
     status = 401
+    cure = (
+        "Log in again. If the token was used twice, somebody else may have it: the whole session has ended."
+    )
 
     def __init__(self) -> None:
         super().__init__(
@@ -37,3 +42,4 @@ class WrongPassword(Problem):
 
     code = "wrong_password"
     status = 403
+    cure = "Ask the user for the current password again."

@@ -5,8 +5,12 @@ from uuid import UUID
 
 from libs.postgres import transaction
 from libs.web.access import admin, anyone, authenticated
-from libs.web.etags import etag_response
+from libs.web.created import created
+from libs.web.etags import IfMatch, PreconditionFailed, etag_response, require_match, tagged
+from libs.web.fields import EmailAddress
+from libs.web.keys import KeySet
 from libs.web.limits import UNLIMITED, client_network
+from libs.web.openapi import describe
 from libs.web.problems import Unauthenticated
 from libs.web.tokens import Caller
 from litestar import Request, Response, Router, get, patch, post
@@ -16,7 +20,8 @@ from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from auth import queries
-from auth.models import Role
+from auth.errors import EmailTaken, InvalidCredentials, InvalidRefreshToken, WrongPassword
+from auth.models import Role, User
 from auth.sessions import Account, Session, account_of
 from auth.users import change_user
 
@@ -37,10 +42,9 @@ NewPassword = Annotated[
 ]
 # Rules for new passwords must not tell about old ones.
 GivenPassword = Annotated[str, Meta(max_length=1024, examples=["correct horse"])]
-RefreshToken = Annotated[str, Meta(min_length=1, max_length=200)]
-
-NO_STORE = {"Cache-Control": "no-store"}
-TOKEN = [{"token": list[str]()}]
+RefreshToken = Annotated[
+    str, Meta(min_length=1, max_length=200, examples=["x4m1c0Jv4y0nF6bVdQdmDqQ3X9yqTg7F"])
+]
 
 
 class Registration(Struct, frozen=True):
@@ -72,21 +76,35 @@ class UserChange(Struct, frozen=True, forbid_unknown_fields=True):
 
 class UserState(Struct, frozen=True):
     id: UUID
-    email: str
-    name: str
+    email: EmailAddress
+    name: Annotated[str, Meta(examples=["Ada Lovelace"])]
     role: Role
     disabled: bool
 
 
-@post("/auth/register", guards=[anyone], opt={"limit": "registrations"}, summary="Make an account")
-async def register(data: JSONBody[Registration], request: Request[Any, Any, Any], state: State) -> Session:
+@post(
+    "/auth/register",
+    guards=[anyone],
+    summary="Make an account",
+    opt={"limit": "registrations"} | describe(EmailTaken),
+)
+async def register(
+    data: JSONBody[Registration], request: Request[Any, Any, Any], state: State
+) -> Response[Session]:
     """Answers like a login. An e-mail address that is taken, in whatever case, is 409 `email_taken`."""
-    return await state.accounts.register(
+    session = await state.accounts.register(
         email=data.email, password=data.password, name=data.name, network=client_network(request)
     )
+    return created(session, "/auth/me")
 
 
-@post("/auth/login", guards=[anyone], opt={"limit": "logins"}, status_code=200, summary="Log in")
+@post(
+    "/auth/login",
+    guards=[anyone],
+    status_code=200,
+    summary="Log in",
+    opt={"limit": "logins"} | describe(InvalidCredentials),
+)
 async def log_in(data: JSONBody[Credentials], request: Request[Any, Any, Any], state: State) -> Session:
     """401 `invalid_credentials` does not tell whether the account exists."""
     return await state.accounts.log_in(
@@ -94,7 +112,13 @@ async def log_in(data: JSONBody[Credentials], request: Request[Any, Any, Any], s
     )
 
 
-@post("/auth/refresh", guards=[anyone], status_code=200, summary="Exchange a refresh token for a new pair")
+@post(
+    "/auth/refresh",
+    guards=[anyone],
+    status_code=200,
+    summary="Exchange a refresh token for a new pair",
+    opt=describe(InvalidRefreshToken),
+)
 async def refresh(data: JSONBody[RefreshRequest], state: State) -> Session:
     """A refresh token is good for one use; used again, it ends the whole session: log in again."""
     return await state.sessions.renew(state.pool, data.refresh_token)
@@ -106,8 +130,8 @@ async def log_out(data: JSONBody[RefreshRequest], state: State) -> None:
     await state.sessions.end(state.pool, data.refresh_token)
 
 
-@get("/auth/me", guards=[authenticated], security=TOKEN, summary="The caller's account")
-async def me(caller: NamedDependency[Caller], state: State) -> Account:
+@get("/auth/me", guards=[authenticated], summary="The caller's account")
+async def get_me(caller: NamedDependency[Caller], state: State) -> Account:
     async with state.pool.connection() as conn:
         user = await queries.find_user_by_token(conn, caller.user_id, issued_at=caller.issued_at)
     if user is None:
@@ -118,9 +142,9 @@ async def me(caller: NamedDependency[Caller], state: State) -> Account:
 @post(
     "/auth/password",
     guards=[authenticated],
-    security=TOKEN,
     status_code=204,
     summary="Change the caller's password",
+    opt=describe(WrongPassword),
 )
 async def change_password(
     data: JSONBody[PasswordChange], caller: NamedDependency[Caller], state: State
@@ -137,41 +161,48 @@ async def change_password(
 @patch(
     "/auth/users/{user_id:str}",
     guards=[admin],
-    security=TOKEN,
     summary="Change a user's role, disable or enable a user",
+    opt=describe(PreconditionFailed),
 )
-async def change_user_state(user_id: FromPath[UUID], data: JSONBody[UserChange], state: State) -> UserState:
+async def change_user_state(
+    user_id: FromPath[UUID], data: JSONBody[UserChange], state: State, if_match: IfMatch = None
+) -> Response[UserState]:
     """A change of role and a disabling end all sessions of the user everywhere."""
     async with transaction(state.pool) as conn:
+        if if_match is not None and (before := await queries.lock_user(conn, user_id)) is not None:
+            require_match(if_match, _state_of(before))
         user = await change_user(
             conn,
             user_id,
             role=None if data.role is UNSET else data.role,
             disabled=None if data.disabled is UNSET else data.disabled,
         )
+    return tagged(_state_of(user))
+
+
+def _state_of(user: User) -> UserState:
     return UserState(user.id, user.email, user.name, user.role, user.disabled_at is not None)
 
 
 @get(
     "/.well-known/jwks.json",
     guards=[anyone],
-    opt=UNLIMITED,
     tags=["keys"],
     summary="The public keys of access tokens",
+    opt=UNLIMITED | describe(answer=KeySet),
 )
-async def jwks(request: Request[Any, Any, Any], state: State) -> Response[bytes]:
+async def get_jwks(state: State) -> Response[bytes]:
     """A JSON Web Key Set (RFC 7517)."""
     return etag_response(
-        request, state.key_ring.jwks, etag=state.key_ring.jwks_etag, cache_control="public, max-age=300"
+        state.key_ring.jwks, etag=state.key_ring.jwks_etag, cache_control="public, max-age=300"
     )
 
 
 ROUTES = [
     Router(
         "/",
-        route_handlers=[register, log_in, refresh, log_out, me, change_password, change_user_state],
+        route_handlers=[register, log_in, refresh, log_out, get_me, change_password, change_user_state],
         tags=["auth"],
-        response_headers=NO_STORE,
     ),
-    jwks,
+    get_jwks,
 ]

@@ -3,11 +3,13 @@
 import hashlib
 import logging
 import secrets
+from typing import Annotated
 from uuid import UUID
 
 from libs.ids import new_id
 from libs.postgres import Conn, Pool, transaction
-from msgspec import Struct
+from libs.web.fields import EmailAddress
+from msgspec import Meta, Struct
 
 from auth import queries
 from auth.errors import InvalidRefreshToken
@@ -22,17 +24,17 @@ class Account(Struct, frozen=True):
     """What of a user may leave the service."""
 
     id: UUID
-    email: str
-    name: str
+    email: EmailAddress
+    name: Annotated[str, Meta(examples=["Ada Lovelace"])]
     role: Role
 
 
 class Session(Struct, frozen=True, rename="camel"):
     """`expiresIn` is the access token's life in seconds."""
 
-    token: str
-    refresh_token: str
-    expires_in: int
+    token: Annotated[str, Meta(description="The access token", examples=["eyJhbGciOiJFZERTQSJ9.e30.c2ln"])]
+    refresh_token: Annotated[str, Meta(examples=["x4m1c0Jv4y0nF6bVdQdmDqQ3X9yqTg7F"])]
+    expires_in: Annotated[int, Meta(examples=[600])]
     user: Account
 
 

@@ -22,6 +22,10 @@ class Settings(ServiceSettings, frozen=True, kw_only=True, rename="upper"):
     # Read by `python -m auth.admin create` alone; it has no default on purpose.
     admin_password: str = ""
 
+    def secrets(self) -> list[tuple[str, str]]:
+        given = [("ADMIN_PASSWORD", self.admin_password)] if self.admin_password else []
+        return [*super().secrets(), *given]
+
 
 def settings_of(process: Literal["app", "worker"]) -> Settings:
     return read_settings(Settings, service="auth", process=process)

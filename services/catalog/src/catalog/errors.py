@@ -17,6 +17,7 @@ class SlugTaken(Problem):
 
     code = "slug_taken"
     status = 409
+    cure = "Take another slug."
 
 
 class SeatExists(Problem):
@@ -24,6 +25,7 @@ class SeatExists(Problem):
 
     code = "seat_exists"
     status = 409
+    cure = "Leave out the seats that `seats` names; nothing was added."
 
 
 class UnknownSections(Problem):
@@ -31,6 +33,7 @@ class UnknownSections(Problem):
 
     code = "unknown_sections"
     status = 409
+    cure = "Add seats to these sections first, or take them off the tiers."
 
 
 class EventIsPublished(Problem):
@@ -38,6 +41,7 @@ class EventIsPublished(Problem):
 
     code = "event_published"
     status = 409
+    cure = "Make a new event, or cancel this one."
 
 
 class EventIsCancelled(Problem):
@@ -45,3 +49,4 @@ class EventIsCancelled(Problem):
 
     code = "event_cancelled"
     status = 409
+    cure = "Make a new event."

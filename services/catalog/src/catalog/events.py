@@ -8,16 +8,17 @@ from typing import Annotated
 from uuid import UUID
 
 from contracts.messages import EventCancelled, EventCreated, EventPublished, EventUpdated, Tier
-from libs.ids import new_id
 from libs.messaging import outbox
 from libs.postgres import Conn, Pool, transaction
+from libs.web.etags import require_match
+from libs.web.idempotency import Attempt
 from libs.web.problems import InvalidRequest, NotFound
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
 from catalog.cache import EventCache
 from catalog.errors import EventIsCancelled, EventIsPublished, UnknownSections
-from catalog.models import EventRow, EventStatus, PriceTier
+from catalog.models import Event, EventRow, EventStatus, PriceTier
 from catalog.organizers import require_organizer
 from catalog.queries import events as queries
 from catalog.queries import venues as venue_queries
@@ -27,9 +28,16 @@ from catalog.tiers import NewTier, checked_tiers
 StateMessage = EventCreated | EventUpdated | EventPublished | EventCancelled
 
 Name = Annotated[str, Meta(min_length=1, max_length=300, examples=["Opening night"])]
-Description = Annotated[str, Meta(max_length=10_000)]
+Description = Annotated[str, Meta(max_length=10_000, examples=["The first of three evenings"])]
 Url = Annotated[str, Meta(max_length=2048, examples=["https://example.com/poster.jpg"])]
-Date = Annotated[datetime, Meta(description="ISO 8601; without an offset it is UTC")]
+Date = Annotated[
+    datetime,
+    Meta(
+        description="ISO 8601; without an offset it is UTC",
+        examples=["2030-05-01T19:00:00Z"],
+        extra_json_schema={"format": "date-time"},
+    ),
+]
 Tiers = Annotated[list[NewTier], Meta(max_length=100)]
 
 
@@ -70,13 +78,15 @@ class Events:
     pool: Pool
     cache: EventCache
 
-    async def create(self, new: NewEvent) -> EventRow:
+    async def create(self, new: NewEvent, *, attempt: Attempt) -> EventRow:
         """Raises `UnknownReference`, `InvalidRequest` or `UnknownSections`."""
         starts_at, ends_at = _utc(new.start_date, "/startDate"), _utc(new.end_date, "/endDate")
         _refuse_end_before_start(starts_at, ends_at)
         tiers = checked_tiers(new.tiers or [])
-        event_id = new_id()
+        event_id = attempt.id
         async with self._changing() as conn:
+            if attempt.is_repeat and (made := await queries.find_event(conn, event_id)) is not None:
+                return made
             await require_organizer(conn, new.organizer_id)
             seat_map = await copy_seats(conn, new.venue_id)
             await queries.insert_event(
@@ -97,10 +107,15 @@ class Events:
             await queries.replace_tiers(conn, event_id, tiers)
             return await _tell(conn, event_id, kind=EventCreated, seat_map=seat_map)
 
-    async def change(self, event_id: UUID, change: EventChange) -> EventRow:
-        """Raises `NotFound`, `EventIsCancelled`, `EventIsPublished`, and what `create` raises."""
+    async def change(self, event_id: UUID, change: EventChange, *, if_match: str | None = None) -> EventRow:
+        """`if_match` lists entity tags, one of which the event must have.
+
+        Raises `NotFound`, `PreconditionFailed`, `EventIsCancelled`, `EventIsPublished`, and what `create`
+        raises.
+        """
         async with self._changing() as conn:
             before = await _lock_event(conn, event_id)
+            require_match(if_match, Event.of(before))
             if before.status == EventStatus.CANCELLED:
                 raise EventIsCancelled("A cancelled event cannot be changed.")
             after = _changed(before, change)

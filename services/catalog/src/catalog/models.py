@@ -2,9 +2,11 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 from uuid import UUID
 
-from msgspec import Struct
+from libs.web.fields import AmountMinor, Currency, EmailAddress, Row, SeatNumber, Section, Time
+from msgspec import Meta, Struct
 
 
 class EventStatus(StrEnum):
@@ -22,46 +24,46 @@ class TierKind(StrEnum):
 
 class Organizer(Struct, frozen=True, rename="camel"):
     id: UUID
-    name: str
-    email: str
-    slug: str
-    logo_url: str | None
-    created_at: datetime
-    updated_at: datetime
+    name: Annotated[str, Meta(examples=["City Theatre"])]
+    email: EmailAddress
+    slug: Annotated[str, Meta(examples=["city-theatre"])]
+    logo_url: Annotated[str, Meta(examples=["https://example.com/logo.png"])] | None
+    created_at: Time
+    updated_at: Time
 
 
 class Venue(Struct, frozen=True, rename="camel"):
     id: UUID
     organizer_id: UUID | None
-    name: str
-    address: str
-    city: str
-    state: str
-    zip: str
-    country: str
-    description: str | None
-    created_at: datetime
-    updated_at: datetime
+    name: Annotated[str, Meta(examples=["Old Theatre"])]
+    address: Annotated[str, Meta(examples=["1 Stage Street"])]
+    city: Annotated[str, Meta(examples=["Hamburg"])]
+    state: Annotated[str, Meta(examples=["HH"])]
+    zip: Annotated[str, Meta(examples=["20095"])]
+    country: Annotated[str, Meta(examples=["DE"])]
+    description: Annotated[str, Meta(examples=["Two halls and a bar"])] | None
+    created_at: Time
+    updated_at: Time
 
 
 class VenueSeat(Struct, frozen=True, rename="camel"):
     """`row` and `seatNumber` are null where seats are not numbered."""
 
     id: UUID
-    section: str
-    row: str | None
-    seat_number: int | None
+    section: Section
+    row: Row | None
+    seat_number: SeatNumber | None
 
 
 class PriceTier(Struct, frozen=True, rename="camel"):
     """What the seats of some sections cost, in the currency's minor unit."""
 
     id: UUID
-    name: str
+    name: Annotated[str, Meta(examples=["Stalls"])]
     tier: TierKind
-    amount_minor: int
-    currency: str
-    sections: list[str]
+    amount_minor: AmountMinor
+    currency: Currency
+    sections: list[Section]
 
 
 class EventRow(Struct, frozen=True, kw_only=True):
@@ -96,15 +98,15 @@ class Event(Struct, frozen=True, kw_only=True, rename="camel"):
     id: UUID
     organizer_id: UUID | None
     venue_id: UUID
-    name: str
-    description: str | None
-    image_url: str | None
-    start_date: datetime
-    end_date: datetime
+    name: Annotated[str, Meta(examples=["Opening night"])]
+    description: Annotated[str, Meta(examples=["The first of three evenings"])] | None
+    image_url: Annotated[str, Meta(examples=["https://example.com/poster.jpg"])] | None
+    start_date: Time
+    end_date: Time
     status: EventStatus
     is_published: bool
-    created_at: datetime
-    updated_at: datetime
+    created_at: Time
+    updated_at: Time
     tiers: list[PriceTier]
 
     @classmethod

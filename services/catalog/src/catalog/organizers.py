@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-from libs.ids import new_id
 from libs.postgres import Conn, Pool, transaction
 
 from catalog.errors import SlugTaken, UnknownReference
@@ -11,13 +10,13 @@ from catalog.queries import venues as queries
 
 
 async def create_organizer(
-    pool: Pool, *, name: str, email: str, slug: str, logo_url: str | None
+    pool: Pool, *, organizer_id: UUID, name: str, email: str, slug: str, logo_url: str | None
 ) -> Organizer:
-    """Raises `SlugTaken`."""
+    """The one that is there when it was made before. Raises `SlugTaken`."""
     async with transaction(pool) as conn:
         organizer = await queries.insert_organizer(
-            conn, organizer_id=new_id(), name=name, email=email, slug=slug, logo_url=logo_url
-        )
+            conn, organizer_id=organizer_id, name=name, email=email, slug=slug, logo_url=logo_url
+        ) or await queries.find_organizer(conn, organizer_id)
     if organizer is None:
         raise SlugTaken(f"Another organizer has the slug {slug}.")
     return organizer

@@ -16,9 +16,19 @@ class NewTier(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
 
     name: Annotated[str, Meta(min_length=1, max_length=200, examples=["Stalls"])]
     amount_minor: Annotated[int, Meta(ge=0, le=99_999_999, examples=[4500])]
-    currency: Annotated[str, Meta(min_length=3, max_length=3, description="ISO 4217", examples=["eur"])]
+    currency: Annotated[
+        str,
+        Meta(
+            min_length=3,
+            max_length=3,
+            description="ISO 4217, in either case",
+            examples=["eur"],
+            extra_json_schema={"enum": sorted(CURRENCIES)},
+        ),
+    ]
     sections: Annotated[
-        list[Annotated[str, Meta(min_length=1, max_length=100)]], Meta(min_length=1, max_length=1000)
+        list[Annotated[str, Meta(min_length=1, max_length=100, examples=["A"])]],
+        Meta(min_length=1, max_length=1000),
     ]
     tier: TierKind = TierKind.STANDARD
 

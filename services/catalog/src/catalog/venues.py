@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Annotated
 from uuid import UUID
 
-from libs.ids import new_id
 from libs.postgres import Pool, transaction
 from libs.web.problems import NotFound
 from msgspec import Meta, Struct
@@ -23,13 +22,14 @@ class NewSeat(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """With row and number, the place is the venue's only one; without, there may be many alike."""
 
     section: Annotated[str, Meta(min_length=1, max_length=100, examples=["A"])]
-    row: Annotated[str, Meta(min_length=1, max_length=20)] | None = None
-    seat_number: Annotated[int, Meta(ge=0, le=2_147_483_647)] | None = None
+    row: Annotated[str, Meta(min_length=1, max_length=20, examples=["12"])] | None = None
+    seat_number: Annotated[int, Meta(ge=0, le=2_147_483_647, examples=[7])] | None = None
 
 
 async def create_venue(
     pool: Pool,
     *,
+    venue_id: UUID,
     organizer_id: UUID | None,
     name: str,
     address: str,
@@ -39,12 +39,12 @@ async def create_venue(
     country: str,
     description: str | None,
 ) -> Venue:
-    """Raises `UnknownReference`."""
+    """The one that is there when it was made before. Raises `UnknownReference`."""
     async with transaction(pool) as conn:
         await require_organizer(conn, organizer_id)
         return await queries.insert_venue(
             conn,
-            venue_id=new_id(),
+            venue_id=venue_id,
             organizer_id=organizer_id,
             name=name,
             address=address,
@@ -56,8 +56,9 @@ async def create_venue(
         )
 
 
-async def add_seats(pool: Pool, venue_id: UUID, *, seats: Sequence[NewSeat]) -> int:
-    """Adds all or none; returns how many. Events on sale keep the seats they have.
+async def add_seats(pool: Pool, venue_id: UUID, *, call_id: UUID, seats: Sequence[NewSeat]) -> int:
+    """Adds all or none; returns how many. Events on sale keep the seats they have. The same call again adds
+    nothing.
 
     Raises `NotFound` or `SeatExists`.
     """
@@ -69,6 +70,8 @@ async def add_seats(pool: Pool, venue_id: UUID, *, seats: Sequence[NewSeat]) -> 
         async with transaction(pool) as conn:
             if not await queries.lock_venue_to_add_seats(conn, venue_id):
                 raise NotFound("There is no such venue.")
+            if not await queries.insert_seat_call(conn, call_id, venue_id=venue_id):
+                return len(seats)
             return await queries.insert_seats(
                 conn, venue_id, sections=sections, rows=rows, seat_numbers=seat_numbers
             )

@@ -8,6 +8,7 @@ class SeatsUnavailable(Problem):
 
     code = "seats_unavailable"
     status = 409
+    cure = "Read the seats of the event again and choose others; nothing was held."
 
 
 class EventCancelled(Problem):
@@ -15,6 +16,7 @@ class EventCancelled(Problem):
 
     code = "event_cancelled"
     status = 409
+    cure = "Choose another event."
 
 
 class HoldQuotaExceeded(Problem):
@@ -22,6 +24,7 @@ class HoldQuotaExceeded(Problem):
 
     code = "hold_quota"
     status = 409
+    cure = "Let another reservation of this event go, or take fewer seats."
 
 
 class OrderPending(Problem):
@@ -29,6 +32,7 @@ class OrderPending(Problem):
 
     code = "order_pending"
     status = 409
+    cure = "Cancel the order: `POST /orders/{id}/cancel`."
 
 
 class AlreadyCheckedIn(Problem):
@@ -36,6 +40,7 @@ class AlreadyCheckedIn(Problem):
 
     code = "already_checked_in"
     status = 409
+    cure = "Do not admit: somebody came in with this ticket."
 
 
 class TicketVoid(Problem):
@@ -43,3 +48,4 @@ class TicketVoid(Problem):
 
     code = "ticket_void"
     status = 409
+    cure = "Do not admit."

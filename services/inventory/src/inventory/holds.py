@@ -10,11 +10,11 @@ from uuid import UUID
 
 import msgspec
 from contracts.messages import HoldExpired, HoldExtended, HoldLost, HoldReleased, OrderPlaced
-from libs.ids import new_id
 from libs.messaging.outbox import publish
 from libs.postgres import Conn, Pool, transaction
 from libs.tracing import current_traceparent
 from libs.web.freshness import FreshnessGate
+from libs.web.idempotency import Attempt
 from libs.web.problems import NotFound
 from psycopg.errors import DeadlockDetected
 
@@ -37,16 +37,21 @@ async def place_hold(
     hold_seconds: int,
     max_held_seats: int,
     gate: FreshnessGate,
+    attempt: Attempt,
 ) -> Hold:
-    """Holds all seats or none.
+    """Holds all seats or none. The hold has the id of the attempt; placed by it before, it is answered again.
 
     Raises `SeatsUnavailable`, `EventCancelled`, `HoldQuotaExceeded`, `NotFound`, or `TemporarilyUnavailable`
     for an event so new that it has not arrived yet.
     """
-    hold_id = new_id()
+    hold_id = attempt.id
+    if attempt.is_repeat:
+        async with pool.connection() as conn:
+            if (placed := await queries.find_hold_of_user(conn, hold_id, user_id=user_id)) is not None:
+                return placed
     wanted = sorted(seat_ids)
 
-    async def attempt() -> queries.Placing:
+    async def try_once() -> queries.Placing:
         async with pool.connection() as conn:
             return await queries.place_hold(
                 conn,
@@ -61,9 +66,9 @@ async def place_hold(
 
     async def place_once_known(unknown: tuple[str, ...]) -> queries.Placing | None:
         try:
-            placing = await attempt()
+            placing = await try_once()
         except DeadlockDetected:  # rolled back whole; the other one has gone through
-            placing = await attempt()
+            placing = await try_once()
         return None if placing.outcome in unknown else placing
 
     placing = await gate.find_fresh(event_id, lambda: place_once_known(("unknown_event",)))

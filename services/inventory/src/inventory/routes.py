@@ -1,13 +1,16 @@
 """Requests and answers of inventory."""
 
 import io
-from datetime import datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 from uuid import UUID
 
 import segno
 from libs.web.access import anyone, buyer, scanner
 from libs.web.etags import etag_response
+from libs.web.fields import AmountMinor, Currency, Row, SeatNumber, Section, Time
+from libs.web.idempotency import Attempt
+from libs.web.keys import KeySet
+from libs.web.openapi import describe
 from libs.web.paging import Cursor, Limit, page_response, query_limit
 from libs.web.problems import InvalidRequest, NotFound
 from libs.web.tokens import Caller
@@ -18,23 +21,33 @@ from litestar.params import FromPath, JSONBody
 from msgspec import Meta, Struct
 
 from inventory import holds, tickets
+from inventory.errors import (
+    AlreadyCheckedIn,
+    EventCancelled,
+    HoldQuotaExceeded,
+    OrderPending,
+    SeatsUnavailable,
+    TicketVoid,
+)
 from inventory.models import Hold, HoldStatus, SeatStatus, Ticket, TicketStatus
 from inventory.queries import holds as hold_queries
 from inventory.queries import tickets as ticket_queries
 from inventory.seat_maps import SeatMap, require_visible_event
 from inventory.ticket_codes import MAX_LENGTH
 
-TOKEN = [{"token": cast(list[str], [])}]
+QrPayload = Annotated[
+    str, Meta(description="Signed; good once", examples=["1.3f9a2c41.AZdfDlxqfTuaUR1vCis8AQ.c2lnbmF0dXJl"])
+]
 
 
 class SeatView(Struct, frozen=True, rename="camel"):
     id: UUID
-    section: str
-    row: str | None
-    seat_number: int | None
+    section: Section
+    row: Row | None
+    seat_number: SeatNumber | None
     status: SeatStatus
     tier_id: UUID | None
-    amount_minor: int
+    amount_minor: AmountMinor
 
 
 class ReservationRequest(Struct, frozen=True, rename="camel"):
@@ -48,17 +61,17 @@ class ReservationView(Struct, frozen=True, rename="camel"):
     user_id: UUID
     status: HoldStatus
     seats: list[SeatView]
-    amount_minor: int
-    currency: str
-    expires_at: datetime
-    created_at: datetime
+    amount_minor: AmountMinor
+    currency: Currency
+    expires_at: Time
+    created_at: Time
 
 
 class TicketSeatView(Struct, frozen=True, rename="camel"):
     id: UUID
-    section: str
-    row: str | None
-    seat_number: int | None
+    section: Section
+    row: Row | None
+    seat_number: SeatNumber | None
 
 
 class TicketView(Struct, frozen=True, rename="camel"):
@@ -67,18 +80,23 @@ class TicketView(Struct, frozen=True, rename="camel"):
     event_id: UUID
     seat: TicketSeatView
     status: TicketStatus
-    qr_payload: str
-    issued_at: datetime
-    checked_in_at: datetime | None
+    qr_payload: QrPayload
+    issued_at: Time
+    checked_in_at: Time | None
 
 
 class CheckInRequest(Struct, frozen=True, rename="camel"):
-    qr_payload: Annotated[str, Meta(min_length=1, max_length=MAX_LENGTH)]
+    qr_payload: Annotated[
+        str,
+        Meta(
+            min_length=1, max_length=MAX_LENGTH, examples=["1.3f9a2c41.AZdfDlxqfTuaUR1vCis8AQ.c2lnbmF0dXJl"]
+        ),
+    ]
 
 
 class CheckInView(Struct, frozen=True, rename="camel"):
     ticket: TicketView
-    checked_in_at: datetime
+    checked_in_at: Time
 
 
 _SEAT_STATUS_OF_HOLD = {HoldStatus.ACTIVE: SeatStatus.RESERVED, HoldStatus.CONFIRMED: SeatStatus.SOLD}
@@ -125,31 +143,56 @@ def ticket_view(ticket: Ticket, state: State) -> TicketView:
     )
 
 
-@get("/events/{event_id:str}/seats", guards=[anyone], tags=["seats"], summary="Seats of an event")
+@get(
+    "/events/{event_id:str}/seats",
+    guards=[anyone],
+    tags=["seats"],
+    summary="Seats of an event",
+    opt=describe(
+        answer=list[SeatView],
+        links={
+            "createReservation": {
+                "requestBody": {"eventId": "$request.path.event_id", "seatIds": ["$response.body#/0/id"]}
+            }
+        },
+    ),
+)
 async def list_event_seats(
     event_id: FromPath[UUID],
     visitor: NamedDependency[Caller | None],
-    request: Request[Any, Any, Any],
     state: State,
 ) -> Response[bytes]:
     """Every seat with its status (`available`, `reserved`, `sold`) and price; answers 304 to its ETag."""
     is_admin = visitor is not None and visitor.is_admin
     await require_visible_event(state.pool, event_id, is_admin=is_admin, gate=state.freshness_gate)
     seat_map: SeatMap = await state.seat_maps.read(event_id)
-    return etag_response(request, seat_map.body, etag=seat_map.etag)
+    return etag_response(seat_map.body, etag=seat_map.etag)
 
 
 @post(
     "/reservations",
     guards=[buyer],
-    opt={"limit": "holds"},
     status_code=200,
     tags=["reservations"],
     summary="Hold seats",
-    security=TOKEN,
+    opt={"limit": "holds"}
+    | describe(
+        NotFound,
+        SeatsUnavailable,
+        HoldQuotaExceeded,
+        EventCancelled,
+        links={
+            "getReservation": "reservation_id",
+            "deleteReservation": "reservation_id",
+            "checkOut": "/reservationId",
+        },
+    ),
 )
 async def create_reservation(
-    data: JSONBody[ReservationRequest], caller: NamedDependency[Caller], state: State
+    data: JSONBody[ReservationRequest],
+    caller: NamedDependency[Caller],
+    attempt: NamedDependency[Attempt],
+    state: State,
 ) -> ReservationView:
     """Holds all of the seats until `expiresAt`, or none: 409 names the taken ones in `seatIds`."""
     if len(set(data.seat_ids)) < len(data.seat_ids):
@@ -162,11 +205,12 @@ async def create_reservation(
         hold_seconds=state.settings.hold_seconds,
         max_held_seats=state.settings.max_held_seats,
         gate=state.freshness_gate,
+        attempt=attempt,
     )
     return reservation_view(hold)
 
 
-@get("/reservations", guards=[buyer], tags=["reservations"], summary="Own reservations", security=TOKEN)
+@get("/reservations", guards=[buyer], tags=["reservations"], summary="Own reservations")
 async def list_reservations(
     caller: NamedDependency[Caller],
     request: Request[Any, Any, Any],
@@ -186,7 +230,6 @@ async def list_reservations(
     guards=[buyer],
     tags=["reservations"],
     summary="One of the own reservations",
-    security=TOKEN,
 )
 async def get_reservation(
     reservation_id: FromPath[UUID], caller: NamedDependency[Caller], state: State
@@ -203,7 +246,7 @@ async def get_reservation(
     guards=[buyer],
     tags=["reservations"],
     summary="Let a reservation go",
-    security=TOKEN,
+    opt=describe(OrderPending),
 )
 async def delete_reservation(
     reservation_id: FromPath[UUID], caller: NamedDependency[Caller], state: State
@@ -212,7 +255,7 @@ async def delete_reservation(
     await holds.release_hold(state.pool, reservation_id, user_id=caller.user_id)
 
 
-@get("/tickets", guards=[buyer], tags=["tickets"], summary="Own tickets", security=TOKEN)
+@get("/tickets", guards=[buyer], tags=["tickets"], summary="Own tickets")
 async def list_tickets(
     caller: NamedDependency[Caller],
     request: Request[Any, Any, Any],
@@ -241,7 +284,6 @@ async def _own_ticket(ticket_id: UUID, caller: Caller, state: State) -> Ticket:
     guards=[buyer],
     tags=["tickets"],
     summary="One of the own tickets",
-    security=TOKEN,
 )
 async def get_ticket(ticket_id: FromPath[UUID], caller: NamedDependency[Caller], state: State) -> TicketView:
     return ticket_view(await _own_ticket(ticket_id, caller, state), state)
@@ -252,7 +294,6 @@ async def get_ticket(ticket_id: FromPath[UUID], caller: NamedDependency[Caller],
     guards=[buyer],
     tags=["tickets"],
     summary="The QR code of a ticket",
-    security=TOKEN,
     media_type="image/svg+xml",
 )
 async def get_ticket_qr(
@@ -262,8 +303,7 @@ async def get_ticket_qr(
     picture = io.BytesIO()
     code = state.ticket_keys.sign(ticket.ticket_id, event_id=ticket.event_id)
     segno.make_qr(code, error="m").save(picture, kind="svg", scale=4)
-    headers = {"Cache-Control": "private, no-store"}
-    return Response(picture.getvalue(), media_type="image/svg+xml", headers=headers)
+    return Response(picture.getvalue(), media_type="image/svg+xml")
 
 
 @post(
@@ -272,7 +312,7 @@ async def get_ticket_qr(
     status_code=200,
     tags=["tickets"],
     summary="Admit a ticket",
-    security=TOKEN,
+    opt=describe(NotFound, AlreadyCheckedIn, TicketVoid),
 )
 async def check_in(data: JSONBody[CheckInRequest], state: State) -> CheckInView:
     """200 once; then 409 `already_checked_in` with the first `checkedInAt`."""
@@ -286,11 +326,12 @@ async def check_in(data: JSONBody[CheckInRequest], state: State) -> CheckInView:
     guards=[anyone],
     tags=["tickets"],
     summary="The public keys of ticket codes",
+    opt=describe(answer=KeySet),
 )
-async def get_ticket_keys(request: Request[Any, Any, Any], state: State) -> Response[bytes]:
+async def get_ticket_keys(state: State) -> Response[bytes]:
     """A JSON Web Key Set (RFC 7517), for doors that verify without a network: `docs/tickets.md`."""
     return etag_response(
-        request, state.ticket_keys.jwks, etag=state.ticket_keys.jwks_etag, cache_control="public, max-age=300"
+        state.ticket_keys.jwks, etag=state.ticket_keys.jwks_etag, cache_control="public, max-age=300"
     )
 
 

@@ -8,6 +8,10 @@ class InvalidSignature(Problem):
 
     code = "invalid_signature"
     status = 401
+    cure = (
+        "Sign the bytes of the body with the secret of this endpoint, and send them "
+        "unchanged, within 5 minutes."
+    )
 
 
 class HoldOver(Problem):
@@ -15,6 +19,7 @@ class HoldOver(Problem):
 
     code = "hold_over"
     status = 410
+    cure = "Make a new reservation."
 
 
 class OrderOver(Problem):
@@ -22,6 +27,7 @@ class OrderOver(Problem):
 
     code = "order_over"
     status = 410
+    cure = "Make a new reservation."
 
 
 class OrderNotCancellable(Problem):
@@ -29,6 +35,7 @@ class OrderNotCancellable(Problem):
 
     code = "order_not_cancellable"
     status = 409
+    cure = "Ask for a refund instead."
 
 
 class OrderNeverPaid(Problem):
@@ -36,6 +43,7 @@ class OrderNeverPaid(Problem):
 
     code = "order_never_paid"
     status = 409
+    cure = "Nothing needs to be done."
 
 
 class PaymentNotPossible(Problem):
@@ -43,6 +51,7 @@ class PaymentNotPossible(Problem):
 
     code = "payment_not_possible"
     status = 409
+    cure = "Choose seats of another price: Stripe has a least and a greatest amount for each currency."
 
 
 class UnknownOrder(Exception):

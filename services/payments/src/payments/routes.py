@@ -1,51 +1,75 @@
 """The HTTP surface under `/orders`: decode, authorise, one call, answer."""
 
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from libs.web.access import Forbidden, admin, buyer, stripe_signature
+from libs.web.fields import AmountMinor, Currency, EmailAddress, Row, SeatNumber, Section, Time
 from libs.web.limits import UNLIMITED
+from libs.web.openapi import describe
 from libs.web.paging import Cursor, Limit, page_response, query_limit
-from libs.web.problems import InvalidRequest, NotFound
+from libs.web.problems import BodyTooLarge, InvalidRequest, NotFound
 from libs.web.tokens import Caller
 from litestar import Request, Response, get, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, HeaderParameter, JSONBody
 from msgspec import Meta, Struct
 
 from payments import cancellations, checkouts, refunds, webhooks
+from payments.errors import (
+    HoldOver,
+    InvalidSignature,
+    OrderNeverPaid,
+    OrderNotCancellable,
+    OrderOver,
+    PaymentNotPossible,
+)
 from payments.models import Hold, Order, OrderStatus
 from payments.queries import orders
 
 WEBHOOK_BODY_LIMIT = 262_144
 MAX_SEATS = 1000
 
-_TOKEN: list[dict[str, list[str]]] = [{"token": []}]
+StripeSignature = Annotated[
+    str | None,
+    HeaderParameter(name="Stripe-Signature", max_length=4096, description="Signs the bytes of the body."),
+]
+
+
+ClientSecret = Annotated[str, Meta(examples=["pi_3Nxy_secret_Vt9d"])]
 
 
 class CheckoutBody(Struct, frozen=True, rename="camel"):
     """Either `reservationId`, or `eventId` and `seatIds`: exactly the seats of one reservation of yours."""
 
     reservation_id: UUID | None = None
-    user_id: Annotated[str, Meta(max_length=36, description="Your own id, or empty.")] | None = None
+    user_id: (
+        Annotated[str, Meta(max_length=36, description="Your own id, or empty", examples=[""])] | None
+    ) = None
     event_id: UUID | None = None
     seat_ids: Annotated[list[UUID], Meta(min_length=1, max_length=MAX_SEATS)] | None = None
     tier_id: (
-        Annotated[str, Meta(max_length=200, description="Ignored: a reservation knows its prices.")] | None
+        Annotated[
+            str,
+            Meta(max_length=200, description="Ignored: a reservation knows its prices", examples=["vip"]),
+        ]
+        | None
     ) = None
-    email: Annotated[str, Meta(max_length=254, pattern=r"^([^@\s]+@[^@\s]+)?$")] | None = None
+    email: (
+        Annotated[str, Meta(max_length=254, pattern=r"^([^@\s]+@[^@\s]+)?$", examples=["ada@example.com"])]
+        | None
+    ) = None
 
 
 class SeatBody(Struct, frozen=True, rename="camel"):
     id: UUID
-    section: str
-    row: str | None
-    seat_number: int | None
+    section: Section
+    row: Row | None
+    seat_number: SeatNumber | None
     tier_id: UUID | None
-    amount_minor: int
+    amount_minor: AmountMinor
 
 
 class OrderBody(Struct, frozen=True, rename="camel"):
@@ -55,12 +79,12 @@ class OrderBody(Struct, frozen=True, rename="camel"):
     event_id: UUID
     reservation_id: UUID
     status: OrderStatus
-    amount_minor: int
-    currency: str
-    email: str | None
+    amount_minor: AmountMinor
+    currency: Currency
+    email: EmailAddress | None
     seats: list[SeatBody]
-    created_at: datetime
-    expires_at: datetime
+    created_at: Time
+    expires_at: Time
 
     @classmethod
     def of(cls, order: Order) -> "OrderBody":
@@ -71,7 +95,7 @@ class CheckoutAnswer(OrderBody, frozen=True, rename="camel", kw_only=True):
     """`clientSecret` is for Stripe.js; null when nothing is to be paid."""
 
     order_id: UUID
-    client_secret: str | None
+    client_secret: ClientSecret | None
 
     @classmethod
     def of(cls, order: Order) -> "CheckoutAnswer":
@@ -93,6 +117,14 @@ def _members(order: Order) -> dict[str, Any]:
     }
 
 
+class StripeEvent(Struct, frozen=True):
+    """https://docs.stripe.com/api/events/object: stored as it comes."""
+
+    id: Annotated[str, Meta(examples=["evt_1PgafmB7WZ01zgkW6dKueIc5"])]
+    type: Annotated[str, Meta(examples=["payment_intent.succeeded"])]
+    data: dict[str, Any]
+
+
 class Received(Struct, frozen=True):
     received: bool = True
 
@@ -102,8 +134,15 @@ class Received(Struct, frozen=True):
     guards=[buyer],
     status_code=200,
     tags=["orders"],
-    security=_TOKEN,
     summary="Check out a reservation",
+    opt=describe(
+        Forbidden,
+        NotFound,
+        HoldOver,
+        OrderOver,
+        PaymentNotPossible,
+        links={"readOrder": "order_id", "cancelOrder": "order_id", "refundOrder": "order_id"},
+    ),
 )
 async def check_out(
     data: JSONBody[CheckoutBody], caller: NamedDependency[Caller], state: State
@@ -146,24 +185,26 @@ async def _find_hold(data: JSONBody[CheckoutBody], caller: Caller, state: State)
 @post(
     "/orders/webhook",
     guards=[stripe_signature],
-    opt=UNLIMITED,
     status_code=200,
     request_max_body_size=WEBHOOK_BODY_LIMIT,
     tags=["stripe"],
     summary="Receive an event of Stripe's",
+    opt=UNLIMITED | describe(InvalidSignature, BodyTooLarge, body=StripeEvent),
 )
-async def receive_webhook(request: Request[Any, Any, Any], state: State) -> Received:
+async def receive_webhook(
+    request: Request[Any, Any, Any], state: State, signature: StripeSignature = None
+) -> Received:
     """The `Stripe-Signature` header signs the body's bytes. The answer comes once the event is stored."""
     await webhooks.receive_event(
         state.pool,
         body=await request.body(),
-        signature=request.headers.get("stripe-signature"),
+        signature=signature,
         secrets=state.webhook_secrets,
     )
     return Received()
 
 
-@get("/orders", guards=[buyer], tags=["orders"], security=_TOKEN, summary="List your orders")
+@get("/orders", guards=[buyer], tags=["orders"], summary="List your orders")
 async def list_orders(
     request: Request[Any, Any, Any],
     caller: NamedDependency[Caller],
@@ -183,7 +224,6 @@ async def list_orders(
     "/orders/{order_id:str}",
     guards=[buyer],
     tags=["orders"],
-    security=_TOKEN,
     summary="Read an order",
 )
 async def read_order(order_id: FromPath[UUID], caller: NamedDependency[Caller], state: State) -> OrderBody:
@@ -204,8 +244,8 @@ async def read_order(order_id: FromPath[UUID], caller: NamedDependency[Caller], 
     guards=[buyer],
     status_code=200,
     tags=["orders"],
-    security=_TOKEN,
     summary="Cancel an order that is not paid",
+    opt=describe(OrderNotCancellable),
 )
 async def cancel_order(order_id: FromPath[UUID], caller: NamedDependency[Caller], state: State) -> OrderBody:
     """409 once it is paid. 503 when Stripe does not answer: the wish is recorded and will be carried out."""
@@ -219,8 +259,8 @@ async def cancel_order(order_id: FromPath[UUID], caller: NamedDependency[Caller]
     guards=[admin],
     status_code=200,
     tags=["orders"],
-    security=_TOKEN,
     summary="Refund an order",
+    opt=describe(OrderNeverPaid),
 )
 async def refund_order(order_id: FromPath[UUID], state: State) -> OrderBody:
     """Answers with status `refunding`: tickets are voided first. A ticket that was used keeps its order."""

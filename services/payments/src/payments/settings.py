@@ -19,6 +19,13 @@ class Settings(ServiceSettings, frozen=True, kw_only=True, rename="upper"):
     stripe_timeout_seconds: Annotated[float, Meta(gt=0)] = 5.0
     payment_seconds: Annotated[int, Meta(ge=1)] = 900
 
+    def secrets(self) -> list[tuple[str, str]]:
+        return [
+            *super().secrets(),
+            ("STRIPE_SECRET_KEY", self.stripe_secret_key),
+            *(("STRIPE_WEBHOOK_SECRET", secret) for secret in self.webhook_secrets),
+        ]
+
     @property
     def webhook_secrets(self) -> list[str]:
         return [secret.strip() for secret in self.stripe_webhook_secret.split(",") if secret.strip()]

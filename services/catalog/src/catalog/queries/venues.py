@@ -13,13 +13,13 @@ from catalog.models import Organizer, Venue, VenueSeat
 async def insert_organizer(
     conn: Conn, *, organizer_id: UUID, name: str, email: str, slug: str, logo_url: str | None
 ) -> Organizer | None:
-    """None when another one has the slug."""
+    """None when another one has the slug, or this one was made before."""
     async with conn.cursor(row_factory=class_row(Organizer)) as cursor:
         await cursor.execute(
             """
             INSERT INTO organizers (id, name, email, slug, logo_url)
             VALUES (%(organizer_id)s, %(name)s, %(email)s, %(slug)s, %(logo_url)s)
-            ON CONFLICT (slug) DO NOTHING
+            ON CONFLICT DO NOTHING
             RETURNING id, name, email, slug, logo_url, created_at, updated_at
             """,
             {"organizer_id": organizer_id, "name": name, "email": email, "slug": slug, "logo_url": logo_url},
@@ -69,12 +69,15 @@ async def insert_venue(
     country: str,
     description: str | None,
 ) -> Venue:
+    """The one that is there when it was made before."""
     async with conn.cursor(row_factory=class_row(Venue)) as cursor:
         await cursor.execute(
             """
             INSERT INTO venues (id, organizer_id, name, address, city, state, zip, country, description)
             VALUES (%(venue_id)s, %(organizer_id)s, %(name)s, %(address)s, %(city)s, %(state)s, %(zip)s,
                     %(country)s, %(description)s)
+            -- Nothing changes, and the row comes back.
+            ON CONFLICT (id) DO UPDATE SET updated_at = venues.updated_at
             RETURNING id, organizer_id, name, address, city, state, zip, country, description,
                       created_at, updated_at
             """,
@@ -147,6 +150,15 @@ async def lock_venue_to_copy_seats(conn: Conn, venue_id: UUID) -> int | None:
             "SELECT seats_version FROM venues WHERE id = %(venue_id)s FOR SHARE", {"venue_id": venue_id}
         )
         return await cursor.fetchone()
+
+
+async def insert_seat_call(conn: Conn, call_id: UUID, *, venue_id: UUID) -> bool:
+    """Whether this call adds seats for the first time."""
+    cursor = await conn.execute(
+        "INSERT INTO venue_seat_calls (id, venue_id) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+        [call_id, venue_id],
+    )
+    return cursor.rowcount == 1
 
 
 async def find_seats_in_place(

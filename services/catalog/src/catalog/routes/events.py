@@ -6,7 +6,10 @@ from uuid import UUID
 import msgspec
 from libs.postgres import Pool
 from libs.web.access import admin, anyone
-from libs.web.etags import etag_of, etag_response
+from libs.web.created import created
+from libs.web.etags import IfMatch, PreconditionFailed, etag_of, etag_response, tagged
+from libs.web.idempotency import Attempt
+from libs.web.openapi import describe
 from libs.web.paging import Cursor, Limit, page_response, query_limit
 from libs.web.problems import NotFound
 from libs.web.tokens import Caller
@@ -16,33 +19,61 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from catalog.cache import Answer
+from catalog.errors import EventIsCancelled, EventIsPublished, UnknownReference, UnknownSections
 from catalog.events import EventChange, NewEvent
 from catalog.models import Event
 from catalog.queries import events as queries
 
-TOKEN = [{"token": list[str]()}]
+# A browser or a shared cache may show a list that is so old; an event itself is asked for each time.
+LIST_CACHE_CONTROL = "public, max-age=5"
 
 
-@post("/events", guards=[admin], security=TOKEN, summary="Make an event")
-async def post_event(data: JSONBody[NewEvent], state: State) -> Event:
+@post(
+    "/events",
+    guards=[admin],
+    summary="Make an event",
+    opt=describe(
+        UnknownReference,
+        UnknownSections,
+        links={
+            "getEvent": "event_id",
+            "patchEvent": "event_id",
+            "publishEvent": "event_id",
+            "cancelEvent": "event_id",
+            "listEventSeats": "event_id",
+            "createReservation": "/eventId",
+        },
+    ),
+)
+async def post_event(
+    data: JSONBody[NewEvent], attempt: NamedDependency[Attempt], state: State
+) -> Response[Event]:
     """A draft, or on sale at once with `isPublished: true`, with the seats that its venue has now."""
-    return Event.of(await state.events.create(data))
+    event = Event.of(await state.events.create(data, attempt=attempt))
+    return created(event, f"/events/{event.id}")
 
 
-@patch("/events/{event_id:str}", guards=[admin], security=TOKEN, summary="Change an event")
-async def patch_event(event_id: FromPath[UUID], data: JSONBody[EventChange], state: State) -> Event:
+@patch(
+    "/events/{event_id:str}",
+    guards=[admin],
+    summary="Change an event",
+    opt=describe(PreconditionFailed, EventIsCancelled, EventIsPublished, UnknownReference, UnknownSections),
+)
+async def patch_event(
+    event_id: FromPath[UUID], data: JSONBody[EventChange], state: State, if_match: IfMatch = None
+) -> Response[Event]:
     """`isPublished: true` publishes. A cancelled event is 409 `event_cancelled`; what only a draft may change
     is 409 `event_published`.
     """
-    return Event.of(await state.events.change(event_id, data))
+    return tagged(Event.of(await state.events.change(event_id, data, if_match=if_match)))
 
 
 @post(
     "/events/{event_id:str}/publish",
     guards=[admin],
-    security=TOKEN,
     status_code=200,
     summary="Put an event on sale",
+    opt=describe(EventIsCancelled, UnknownSections),
 )
 async def publish_event(event_id: FromPath[UUID], state: State) -> Event:
     """Its seats are now those of the venue, for good. Published already: 200 as well."""
@@ -52,7 +83,6 @@ async def publish_event(event_id: FromPath[UUID], state: State) -> Event:
 @post(
     "/events/{event_id:str}/cancel",
     guards=[admin],
-    security=TOKEN,
     status_code=200,
     summary="Cancel an event",
 )
@@ -61,7 +91,7 @@ async def cancel_event(event_id: FromPath[UUID], state: State) -> Event:
     return Event.of(await state.events.cancel(event_id))
 
 
-@get("/events", guards=[anyone], summary="Events on sale, newest first")
+@get("/events", guards=[anyone], summary="Events on sale, newest first", opt=describe(answer=list[Event]))
 async def get_events(
     request: Request[Any, Any, Any], state: State, limit: Limit = None, cursor: Cursor = None
 ) -> Response[bytes]:
@@ -74,12 +104,11 @@ async def get_events(
         return _encoded(page.content, link=page.headers.get("Link"))
 
     answer: Answer = await state.cache.get(f"events:{limit or ''}:{cursor or ''}", load)
-    return _response(request, answer)
+    return _response(answer, LIST_CACHE_CONTROL)
 
 
-@get("/events/{event_id:str}", guards=[anyone], summary="An event")
+@get("/events/{event_id:str}", guards=[anyone], summary="An event", opt=describe(answer=Event))
 async def get_event(
-    request: Request[Any, Any, Any],
     event_id: FromPath[UUID],
     visitor: NamedDependency[Caller | None],
     state: State,
@@ -94,12 +123,12 @@ async def get_event(
 
     answer: Answer | None = await state.cache.get(f"event:{event_id}", load)
     if answer is not None:
-        return _response(request, answer)
+        return _response(answer, "public, no-cache")
     if visitor is not None and visitor.is_admin:
         async with pool.connection() as conn:
             row = await queries.find_event(conn, event_id)
         if row is not None:
-            return Response(Event.of(row), headers={"Cache-Control": "private, no-store"})
+            return Response(Event.of(row))
     raise NotFound("There is no such event.")
 
 
@@ -108,8 +137,8 @@ def _encoded(value: Event | list[Event], *, link: str | None = None) -> Answer:
     return Answer(body, etag_of(body), link)
 
 
-def _response(request: Request[Any, Any, Any], answer: Answer) -> Response[bytes]:
-    response = etag_response(request, answer.body, etag=answer.etag)
+def _response(answer: Answer, cache_control: str) -> Response[bytes]:
+    response = etag_response(answer.body, etag=answer.etag, cache_control=cache_control)
     if answer.link is not None:
         response.headers["Link"] = answer.link
     return response
