@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 from litestar import MediaType, Response, get, post, put
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from stripe_emulator import confirmations, deliveries, events, faults, payment_intents
 from stripe_emulator.api import HttpRequest
@@ -123,7 +124,7 @@ def event_routes(store: Store, *, wake: Callable[[], None]) -> list[HTTPRouteHan
             return as_json(events_with_deliveries(tx))
 
     @post("/_emulator/events/{event_id:str}/deliver")
-    async def deliver(request: HttpRequest, event_id: str) -> Response[bytes]:
+    async def deliver(request: HttpRequest, event_id: FromPath[str]) -> Response[bytes]:
         await read_body(request, NoBody)
         with store.transaction() as tx:
             event = events.retrieve(tx, event_id)
@@ -171,13 +172,13 @@ def as_time(seconds: float | None) -> datetime | None:
 
 def intent_routes(store: Store, *, wake: Callable[[], None]) -> list[HTTPRouteHandler]:
     @put("/_emulator/payment_intents/{intent_id:str}")
-    async def tamper(request: HttpRequest, intent_id: str) -> Response[bytes]:
+    async def tamper(request: HttpRequest, intent_id: FromPath[str]) -> Response[bytes]:
         change = await read_body(request, TamperIntent)
         with store.transaction() as tx:
             return as_json(tamper_intent(tx, intent_id, change))
 
     @post("/_emulator/payment_intents/{intent_id:str}/authenticate")
-    async def authenticate(request: HttpRequest, intent_id: str) -> Response[bytes]:
+    async def authenticate(request: HttpRequest, intent_id: FromPath[str]) -> Response[bytes]:
         outcome = (await read_body(request, SayOutcome)).outcome
         with store.transaction() as tx:
             intent = confirmations.authenticate(tx, payment_intents.retrieve(tx, intent_id), outcome)
@@ -185,7 +186,7 @@ def intent_routes(store: Store, *, wake: Callable[[], None]) -> list[HTTPRouteHa
         return as_json(intent)
 
     @post("/_emulator/payment_intents/{intent_id:str}/settle")
-    async def settle(request: HttpRequest, intent_id: str) -> Response[bytes]:
+    async def settle(request: HttpRequest, intent_id: FromPath[str]) -> Response[bytes]:
         outcome = (await read_body(request, SayOutcome)).outcome
         with store.transaction() as tx:
             intent = confirmations.settle(tx, payment_intents.retrieve(tx, intent_id), outcome)

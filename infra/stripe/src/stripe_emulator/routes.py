@@ -3,6 +3,7 @@
 import msgspec
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from stripe_emulator import charges, confirmations, events, payment_intents, refunds
 from stripe_emulator.api import Api, HttpRequest
@@ -37,7 +38,7 @@ def payment_intent_routes(api: Api) -> list[HTTPRouteHandler]:
         return await api.answer(request, ListIntents, payment_intents.list_intents)
 
     @get("/v1/payment_intents/{intent_id:str}")
-    async def retrieve(request: HttpRequest, intent_id: str) -> Response[bytes]:
+    async def retrieve(request: HttpRequest, intent_id: FromPath[str]) -> Response[bytes]:
         return await api.answer(
             request,
             NoParams,
@@ -46,13 +47,13 @@ def payment_intent_routes(api: Api) -> list[HTTPRouteHandler]:
         )
 
     @post("/v1/payment_intents/{intent_id:str}")
-    async def update(request: HttpRequest, intent_id: str) -> Response[bytes]:
+    async def update(request: HttpRequest, intent_id: FromPath[str]) -> Response[bytes]:
         return await api.answer(
             request, UpdateIntent, lambda tx, params: payment_intents.update(tx, intent_id, params)
         )
 
     @post("/v1/payment_intents/{intent_id:str}/confirm")
-    async def confirm(request: HttpRequest, intent_id: str) -> Response[bytes]:
+    async def confirm(request: HttpRequest, intent_id: FromPath[str]) -> Response[bytes]:
         return await api.answer(
             request,
             ConfirmIntent,
@@ -61,13 +62,13 @@ def payment_intent_routes(api: Api) -> list[HTTPRouteHandler]:
         )
 
     @post("/v1/payment_intents/{intent_id:str}/cancel")
-    async def cancel(request: HttpRequest, intent_id: str) -> Response[bytes]:
+    async def cancel(request: HttpRequest, intent_id: FromPath[str]) -> Response[bytes]:
         return await api.answer(
             request, CancelIntent, lambda tx, params: payment_intents.cancel(tx, intent_id, params)
         )
 
     @post("/v1/payment_intents/{intent_id:str}/capture")
-    async def capture(request: HttpRequest, intent_id: str) -> Response[bytes]:
+    async def capture(request: HttpRequest, intent_id: FromPath[str]) -> Response[bytes]:
         return await api.answer(
             request, CaptureIntent, lambda tx, params: payment_intents.capture(tx, intent_id, params)
         )
@@ -85,7 +86,7 @@ def refund_routes(api: Api) -> list[HTTPRouteHandler]:
         return await api.answer(request, ListRefunds, refunds.list_refunds)
 
     @get("/v1/refunds/{refund_id:str}")
-    async def retrieve(request: HttpRequest, refund_id: str) -> Response[bytes]:
+    async def retrieve(request: HttpRequest, refund_id: FromPath[str]) -> Response[bytes]:
         return await api.answer(request, NoParams, lambda tx, _: refunds.retrieve(tx, refund_id))
 
     return [create, list_all, retrieve]
@@ -97,7 +98,7 @@ def charge_routes(api: Api) -> list[HTTPRouteHandler]:
         return await api.answer(request, ListCharges, charges.list_charges)
 
     @get("/v1/charges/{charge_id:str}")
-    async def retrieve(request: HttpRequest, charge_id: str) -> Response[bytes]:
+    async def retrieve(request: HttpRequest, charge_id: FromPath[str]) -> Response[bytes]:
         return await api.answer(request, NoParams, lambda tx, _: charges.retrieve(tx, charge_id))
 
     @get("/v1/disputes")
@@ -105,7 +106,7 @@ def charge_routes(api: Api) -> list[HTTPRouteHandler]:
         return await api.answer(request, ListCharges, charges.list_disputes)
 
     @get("/v1/disputes/{dispute_id:str}")
-    async def retrieve_dispute(request: HttpRequest, dispute_id: str) -> Response[bytes]:
+    async def retrieve_dispute(request: HttpRequest, dispute_id: FromPath[str]) -> Response[bytes]:
         return await api.answer(request, NoParams, lambda tx, _: charges.retrieve_dispute(tx, dispute_id))
 
     return [list_all, retrieve, list_disputes, retrieve_dispute]
@@ -117,7 +118,7 @@ def event_routes(api: Api) -> list[HTTPRouteHandler]:
         return await api.answer(request, ListEvents, events.list_events)
 
     @get("/v1/events/{event_id:str}")
-    async def retrieve(request: HttpRequest, event_id: str) -> Response[bytes]:
+    async def retrieve(request: HttpRequest, event_id: FromPath[str]) -> Response[bytes]:
         return await api.answer(request, NoParams, lambda tx, _: events.retrieve(tx, event_id))
 
     return [list_all, retrieve]

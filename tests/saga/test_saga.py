@@ -1,0 +1,393 @@
+"""The saga under every interleaving.
+
+A machine of Hypothesis plays buyers, banks, an admin, Kafka, Stripe, the workers and the clock: it delays,
+doubles and reorders what goes between the services, loses answers, kills processes and lets deadlines pass.
+What is drawn as held back waits for the machine; the rest flows by itself. `audit` says what must be true.
+
+Which rule of the saga is played by which rules here, and which checks look at it:
+
+ 1. A job asks Stripe until it has an answer: `run_jobs`, `answer`, each `Fate`; no job is left at rest.
+ 2. What does not match its order is asked of Stripe: `tamper`, `pay_astray`; `_check_money`.
+ 3. Unpaid at the deadline: `pass_time`, `sweep`, `run_jobs`; `check_at_the_end`.
+ 4. The buyer cancels, or the hold ends by itself: `cancel`, `release`, `pass_time`; `check_at_rest`.
+ 5. Take-over of an overdue hold: `place` after `pass_time`; `_expected`: what is free can be had.
+ 6. Late payment: `pay` and `pass_time` with messages held back; one owner (`check_always`), `_check_money`.
+ 7. Checkout twice: `check_out`; `World.check_out`: the same PaymentIntent.
+ 8. Admin refund: `refund`, `check_in`; `check_always`: no money back while a ticket is valid.
+ 9. Event cancelled: `cancel_event`; `check_at_rest`: no ticket, no living hold, no order is left of it.
+10. Other events of Stripe: `give_back_in_dashboard`, cards whose refunds fail or wait; `_check_alarms`.
+11. A hold keeps its price: `change_price`; `World.collect`: the order costs what the buyer was told.
+12. Quota: `place`; `_expected`: refused exactly when it would be passed.
+13. Fresh ids: `check_out` before `hold.placed` has come: 503, and nothing half done.
+14. A dead letter is not done: `pay_for_nobody`, `deliver_again`; `check_letters`.
+
+`SAGA_EXAMPLES=1000` looks further, at other examples each time.
+"""
+
+import asyncio
+import os
+from collections.abc import Coroutine, Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+import stripe
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from libs.ids import new_id
+from payments import cancellations, jobs
+
+from tests.saga.audit import Books, check_always, check_at_rest, check_at_the_end, check_letters, read_books
+from tests.saga.flights import Fate
+from tests.saga.world import CHANNELS, MAX_HELD_SEATS, PRICE, Ordered, World
+
+EXAMPLES = int(os.environ.get("SAGA_EXAMPLES", "0"))
+# Enough for a hold, an order, a payment and their messages one by one, and for as much again in between.
+STEPS = 30
+
+settings.register_profile(
+    "saga",
+    max_examples=EXAMPLES or 150,
+    stateful_step_count=STEPS,
+    # The same examples each time, so that a failure is the change's; many more of them are others each time.
+    derandomize=not EXAMPLES,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+
+buyers = st.integers(0, 1)
+# Of A1, A2, A3 and the free one; four are more than one may hold.
+seats = st.sampled_from([(0,), (1,), (3,), (0, 1), (1, 2), (0, 3), (0, 1, 2), (0, 1, 2, 3)])
+nth = st.integers(0, 7)
+counts = st.sampled_from([1, 1, 2, 9])
+# The simplest first: Hypothesis shrinks towards it.
+fates = st.sampled_from([Fate.GO, Fate.HOLD, Fate.HOLD, *Fate])
+answers = st.sampled_from([fate for fate in Fate if fate is not Fate.HOLD])
+faults = st.sampled_from([fate for fate in Fate if fate is not Fate.GO])
+cards = st.sampled_from(
+    [
+        "pm_card_visa",
+        "pm_card_visa",
+        "pm_card_visa",
+        "pm_card_chargeDeclined",
+        "pm_card_processing",
+        "pm_card_pendingRefund",
+        "pm_card_refundFail",
+    ]
+)
+
+
+class Saga(RuleBasedStateMachine):
+    world: World
+    runner: asyncio.Runner
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """One step: the work, then what flows by itself, then what must be true at every moment."""
+        return self._finish(self._step(work))
+
+    def _finish(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.runner.get_loop().run_until_complete(work)
+
+    async def _step(self, work: Coroutine[Any, Any, Any]) -> Any:
+        answer = await work
+        await self.world.flow()
+        await self._look()
+        return answer
+
+    async def _look(self) -> None:
+        before, self.books = self.books, await read_books(self.world)
+        check_always(self.world, self.books, before)
+
+    @initialize(
+        sold=st.lists(st.tuples(buyers, seats, st.sampled_from(["held", "ordered", "paid"])), max_size=2),
+        held_back=st.sets(st.sampled_from(CHANNELS)),
+    )
+    def begin(self, sold: list[tuple[int, tuple[int, ...], str]], held_back: set[str]) -> None:
+        self.buyers = [new_id(), new_id()]
+        self._finish(self.world.begin())
+        self.books = self._finish(read_books(self.world))
+        for buyer, seats, until in sold:
+            holds, orders = len(self.world.holds), len(self.world.orders)
+            self.place(buyer, seats)
+            if until != "held" and len(self.world.holds) > holds:
+                self.check_out(-1, Fate.GO)
+            if until == "paid" and len(self.world.orders) > orders and self.awaiting_payment():
+                self.pay(-1, "pm_card_visa")
+        self.world.held_back = held_back
+
+    # Which orders something can happen to
+
+    def order(self, number: int) -> Ordered:
+        return self.world.orders[number % len(self.world.orders)]
+
+    def awaiting_payment(self) -> list[Ordered]:
+        return self.orders_with_intent("requires_payment_method")
+
+    def orders_with_intent(self, status: str) -> list[Ordered]:
+        """Orders whose buyer has a client secret of a PaymentIntent in this state."""
+        found = {
+            each["id"] for all_ in self.books.intents.values() for each in all_ if each["status"] == status
+        }
+        return [each for each in self.world.orders if each.intent_id in found]
+
+    def orders_with_tickets(self) -> list[Ordered]:
+        return [each for each in self.world.orders if self.books.valid_tickets(str(each.id))]
+
+    # Buyers
+
+    @rule(buyer=buyers, seats=seats)
+    def place(self, buyer: int, seats: tuple[int, ...]) -> None:
+        self.run(self._place(self.buyers[buyer], [self.world.seat_ids[each] for each in seats]))
+
+    async def _place(self, buyer: UUID, seat_ids: list[UUID]) -> None:
+        expected = self._expected(await read_books(self.world), buyer, {str(each) for each in seat_ids})
+        assert await self.world.place(buyer, seat_ids) == expected
+
+    def _expected(self, books: Books, buyer: UUID, wanted: set[str]) -> str:
+        alive = [each for each in books.holds.values() if each["status"] == "active" and each["is_ahead"]]
+        held = sum(len(each["seat_ids"]) for each in alive if each["user_id"] == str(buyer))
+        reserved = {seat_id for each in alive for seat_id in each["seat_ids"]}
+        sold = {seat_id for seat_id, seat in books.seats.items() if seat["sold_order_id"]}
+        if books.event == "cancelled":
+            return "cancelled"
+        if held + len(wanted) > MAX_HELD_SEATS:
+            return "quota"
+        return "taken" if wanted & (reserved | sold) else "placed"
+
+    @rule(buyer=buyers, seats=seats, card=cards)
+    def buy(self, buyer: int, seats: tuple[int, ...], card: str) -> None:
+        """The whole way at once, as far as nothing is held back."""
+        self.place(buyer, seats)
+        if self.world.holds:
+            self.check_out(-1, Fate.GO)
+        if self.awaiting_payment():
+            self.pay(-1, card)
+
+    @precondition(lambda self: self.world.holds)
+    @rule(number=nth, is_late=st.booleans())
+    def rival(self, number: int, is_late: bool) -> None:
+        """Somebody wants the seats of another's hold, maybe when all its time is up."""
+        hold = self.world.holds[number % len(self.world.holds)]
+        [buyer] = [each for each in self.buyers if each != hold.buyer]
+        if is_late:
+            self.pass_time(1000)
+        self.run(self._place(buyer, hold.seat_ids))
+
+    @precondition(lambda self: self.world.holds)
+    @rule(number=nth)
+    def release(self, number: int) -> None:
+        self.run(self.world.release(self.world.holds[number % len(self.world.holds)]))
+
+    @precondition(lambda self: self.world.holds)
+    @rule(number=nth, fate=fates)
+    def check_out(self, number: int, fate: Fate) -> None:
+        self.run(self.world.check_out(self.world.holds[number % len(self.world.holds)], fate))
+
+    @precondition(lambda self: self.awaiting_payment())
+    @rule(number=nth, card=cards)
+    def pay(self, number: int, card: str) -> None:
+        orders = self.awaiting_payment()
+        self.run(self.world.stripe.confirm(orders[number % len(orders)].intent_id, card))
+
+    @precondition(lambda self: self.orders_with_intent("processing"))
+    @rule(number=nth, is_paid=st.booleans())
+    def settle_payment(self, number: int, is_paid: bool) -> None:
+        orders = self.orders_with_intent("processing")
+        self.run(self.world.stripe.settle(orders[number % len(orders)].intent_id, is_paid=is_paid))
+
+    @precondition(lambda self: self.world.orders)
+    @rule(number=nth, fate=fates)
+    def cancel(self, number: int, fate: Fate) -> None:
+        self.run(self.world.cancel(self.order(number), fate))
+
+    @precondition(lambda self: self.awaiting_payment())
+    @rule(number=nth, change=st.sampled_from([{"amount": 1}, {"amount": 2 * PRICE}, {"currency": "usd"}]))
+    def tamper(self, number: int, change: dict[str, Any]) -> None:
+        """The PaymentIntent is no longer what the order says: whoever pays it pays wrongly."""
+        orders = self.awaiting_payment()
+        self.run(self.world.stripe.tamper(orders[number % len(orders)].intent_id, change))
+
+    @precondition(lambda self: self.world.orders)
+    @rule(number=nth, amount_minor=st.sampled_from([PRICE, 1]))
+    def pay_astray(self, number: int, amount_minor: int) -> None:
+        self.run(self.world.stripe.pay_astray(self.order(number).id, amount_minor))
+
+    @precondition(lambda self: self.world.orders and not self.world.strays)
+    @rule()
+    def pay_for_nobody(self) -> None:
+        self.run(self.world.pay_for_nobody())
+
+    # The organizer, and the person at the door
+
+    @precondition(lambda self: self.world.orders)
+    @rule(number=nth)
+    def refund(self, number: int) -> None:
+        self.run(self.world.refund(self.order(number)))
+
+    @precondition(lambda self: self.orders_with_intent("succeeded"))
+    @rule(number=nth, amount_minor=st.sampled_from([None, 1]))
+    def give_back_in_dashboard(self, number: int, amount_minor: int | None) -> None:
+        orders = self.orders_with_intent("succeeded")
+        self.run(self.world.stripe.give_back(orders[number % len(orders)].intent_id, amount_minor))
+
+    @precondition(lambda self: self.orders_with_tickets())
+    @rule(number=nth)
+    def check_in(self, number: int) -> None:
+        orders = self.orders_with_tickets()
+        self.run(self.world.check_in(orders[number % len(orders)]))
+
+    @precondition(lambda self: self.world.holds and not self.world.is_cancelled)
+    @rule(amount_minor=st.sampled_from([PRICE, 2 * PRICE]))
+    def change_price(self, amount_minor: int) -> None:
+        self.run(self.world.change_price(amount_minor))
+
+    @precondition(lambda self: self.world.orders and not self.world.is_cancelled)
+    @rule()
+    def cancel_event(self) -> None:
+        self.run(self.world.cancel_event())
+
+    # Kafka
+
+    @precondition(lambda self: self.world.bus.pending())
+    @rule(number=nth, count=counts, is_crash=st.booleans())
+    def deliver(self, number: int, count: int, is_crash: bool) -> None:
+        pending = self.world.bus.pending()
+        queue = pending[number % len(pending)]
+        self.run(self.world.bus.deliver([queue], count, now=self.world.passed, crash=is_crash))
+
+    @precondition(lambda self: len(self.world.bus.pending()) > 1)
+    @rule(number=nth, count=counts, is_crash=st.booleans())
+    def deliver_together(self, number: int, count: int, is_crash: bool) -> None:
+        """All that waits for one service, in one batch and transaction."""
+        pending = self.world.bus.pending()
+        subscriber = pending[number % len(pending)].subscriber
+        queues = [queue for queue in pending if queue.subscriber == subscriber]
+        self.run(self.world.bus.deliver(queues, count, now=self.world.passed, crash=is_crash))
+
+    @precondition(lambda self: self.world.bus.heard())
+    @rule(number=st.integers(0, 30), count=counts, is_forgotten=st.booleans())
+    def deliver_again(self, number: int, count: int, is_forgotten: bool) -> None:
+        """From an earlier offset on; also when the inbox has forgotten, as it does after 30 days."""
+        self.run(self.world.deliver_again(number, count, is_forgotten=is_forgotten))
+
+    # Stripe
+
+    @precondition(lambda self: self.world.unsent_webhooks())
+    @rule(number=nth)
+    def post_webhook(self, number: int) -> None:
+        """One of those that wait, in any order; it stays among them and will come again."""
+        bodies = self.world.unsent_webhooks()
+        self.run(self.world.post_webhook(bodies[number % len(bodies)]))
+
+    @precondition(lambda self: self.world.stripe.webhooks_sent)
+    @rule(number=st.integers(0, 30))
+    def post_webhook_again(self, number: int) -> None:
+        bodies = self.world.stripe.webhooks()[: self.world.stripe.webhooks_sent]
+        self.run(self.world.post_webhook(bodies[number % len(bodies)]))
+
+    @precondition(lambda self: self.world.flights.waiting)
+    @rule(number=nth, fate=answers)
+    def answer(self, number: int, fate: Fate) -> None:
+        waiting = self.world.flights.waiting
+        self.run(self.world.flights.decide(waiting[number % len(waiting)], fate))
+
+    @precondition(lambda self: self.world.orders)
+    @rule(fate=faults)
+    def disturb(self, fate: Fate) -> None:
+        """What becomes of the next call of a job that runs by itself."""
+        self.world.next_fate = fate
+
+    @precondition(lambda self: self.world.stripe.has_unsettled_refunds())
+    @rule()
+    def settle_refunds(self) -> None:
+        self.world.stripe.settle_refunds()
+        self.run(asyncio.sleep(0))
+
+    # The workers and the clock
+
+    @precondition(lambda self: self.world.orders)
+    @rule(fate=fates)
+    def run_jobs(self, fate: Fate) -> None:
+        self.run(self.world.run_jobs(fate))
+
+    @precondition(lambda self: "sweeps" in self.world.held_back)
+    @rule(number=st.integers(0, 3))
+    def sweep(self, number: int) -> None:
+        self.run(self.world.sweep(number))
+
+    # A postponed job is due; a hold is over; an order is over; its hold is over too.
+    @precondition(lambda self: self.world.holds)
+    @rule(seconds=st.sampled_from([120, 601, 901, 1000]))
+    def pass_time(self, seconds: int) -> None:
+        self.run(self.world.pass_time(seconds))
+
+    @rule(channel=st.sampled_from(CHANNELS))
+    def let_flow(self, channel: str) -> None:
+        self.world.held_back.discard(channel)
+        self.run(asyncio.sleep(0))
+
+    @rule(channel=st.sampled_from(CHANNELS))
+    def hold_back(self, channel: str) -> None:
+        self.world.held_back.add(channel)
+
+    @precondition(lambda self: self.world.orders)
+    @rule(is_paid=st.booleans())
+    def rest(self, is_paid: bool) -> None:
+        self._finish(self._rest(is_paid=is_paid))
+
+    async def _rest(self, *, is_paid: bool) -> None:
+        """All arrives and is worked on; then all time is up as well."""
+        for order in self.orders_with_intent("processing"):
+            await self.world.stripe.settle(order.intent_id, is_paid=is_paid)
+        for seconds in (0, 3600):
+            await self.world.pass_time(seconds)
+            await self.world.come_to_rest()
+            await self._look()
+            check_at_rest(self.world, self.books)
+            check_letters(self.world)
+        check_at_the_end(self.books)
+
+    def teardown(self) -> None:
+        self._finish(self._end())
+
+    async def _end(self) -> None:
+        await self._rest(is_paid=True)
+        # What the banks have sent back goes through once somebody asks for it again.
+        for order in self.world.orders:
+            if self.books.orders[str(order.id)]["status"] == "refunding":
+                await self.world.refund(order)
+        await self.world.come_to_rest(is_mended=True)
+        await self._look()
+        check_at_rest(self.world, self.books)
+        assert not [each for each in self.books.orders.values() if each["status"] == "refunding"]
+
+
+@pytest.fixture
+def world(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    # One job at a time, and nothing falls due because the machine took its time.
+    monkeypatch.setattr(jobs, "BATCH_SIZE", 1)
+    monkeypatch.setattr(jobs, "FIRST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(cancellations, "OWN_TRY_SECONDS", 60.0)
+    monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.0)
+    monkeypatch.setattr(stripe.HTTPClient, "MAX_DELAY", 0.0)
+    with asyncio.Runner() as runner:
+        Saga.runner = runner
+        Saga.world = world = World(environment)
+        runner.run(world.open())
+        try:
+            yield world
+        finally:
+            runner.run(world.close())
+
+
+def test_every_order_ends_with_tickets_and_money_or_with_neither(world: World) -> None:
+    run_state_machine_as_test(Saga, settings=settings.get_profile("saga"))
