@@ -95,7 +95,6 @@ FUNCTIONS = {
 # Whatever the service: changing the schema, other people's rights, and the machine below.
 FORBIDDEN = {
     "a table of its own": "CREATE TABLE mine (id int)",
-    "a temporary table": "CREATE TEMPORARY TABLE mine (id int)",
     "a table in public": "CREATE TABLE public.mine (id int)",
     "a schema": "CREATE SCHEMA mine",
     "a function": "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
@@ -219,6 +218,17 @@ def test_role_may_not_have(environment: dict[str, str], service: str, process: s
     statement = FORBIDDEN[what].format(schema=service, owner=f"{service}_owner")
     with logged_in(environment, service, process) as conn, pytest.raises(InsufficientPrivilege):
         conn.execute(statement.encode())
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_only_the_worker_may_have_temporary_tables_in_which_it_rebuilds(
+    environment: dict[str, str], service: str
+) -> None:
+    statement = "CREATE TEMPORARY TABLE mine (id int)"
+    with logged_in(environment, service, "app") as conn, pytest.raises(InsufficientPrivilege):
+        conn.execute(statement)
+    with logged_in(environment, service, "worker") as conn:
+        conn.execute(statement)
 
 
 @pytest.mark.parametrize(("service", "process"), ROLES)

@@ -110,6 +110,9 @@ def _ensure_roles(conn: psycopg.Connection[Any], service: Service) -> None:
         conn.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, login))
     # What PostgreSQL gives to everybody: to connect, temporary tables, calling each other's functions.
     conn.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+    # A rebuild makes the copy of a projection in them.
+    worker = sql.Identifier(f"{service.name}_worker")
+    conn.execute(sql.SQL("GRANT TEMPORARY ON DATABASE {} TO {}").format(database, worker))
     conn.execute(sql.SQL("REVOKE ALL ON SCHEMA public FROM PUBLIC"))
     conn.execute(
         sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC").format(owner)
