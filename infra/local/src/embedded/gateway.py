@@ -15,6 +15,8 @@ OPTIONS = {
     "log.level": "WARN",
     "log.nocolor": "true",
     # Somewhat wider than the services' own limits (libs.web.sizes), whose refusals are problem documents.
+    # Bodies have no limit of size here: Traefik would hold whole bodies and whole answers to count them,
+    # while the services refuse by Content-Length before they read, and count what has none while it comes.
     "entrypoints.web.transport.respondingtimeouts.readtimeout": "10s",
     "entrypoints.web.transport.respondingtimeouts.writetimeout": "30s",
     "entrypoints.web.transport.respondingtimeouts.idletimeout": "120s",
