@@ -14,7 +14,7 @@ from catalog.events import Events
 from inventory.consumers import HANDLERS as INVENTORY_HANDLERS
 from inventory.holds import expire_holds, release_holds_of_cancelled_events
 from inventory.sales import void_orders_of_cancelled_events
-from inventory.tickets import load_ticket_codes
+from inventory.ticket_keys import TicketKeys
 from libs.messaging.deliveries import Handlers
 from libs.messaging.worker import Sweep
 from libs.postgres import Pool, create_pool
@@ -52,7 +52,8 @@ class Services:
             self.pools[name] for name in POOLS
         )
         self.events = Events(pool=self.catalog, cache=self._cache)
-        self.codes = await load_ticket_codes(self.inventory)
+        self.keys = TicketKeys(self.inventory)
+        await self.keys.load()
         # Of the application and of the worker: each process has its own.
         self.gateway = _open_gateway(stripe)
         self.jobs = StripeJobs(_open_gateway(stripe))

@@ -27,6 +27,7 @@ from inventory.errors import (
 from inventory.tickets import check_in
 from libs.ids import new_id
 from libs.web.freshness import FreshnessGate
+from libs.web.idempotency import Attempt
 from libs.web.problems import TemporarilyUnavailable
 from payments import cancellations, checkouts
 from payments import refunds as payments_refunds
@@ -99,6 +100,7 @@ class World:
         self.bus = Bus(self._services.subscribers)
         venue = await create_venue(
             self._services.catalog,
+            venue_id=new_id(),
             organizer_id=None,
             name="Odeon",
             address="1 Main Street",
@@ -111,7 +113,7 @@ class World:
         self._venue_id = venue.id
         places = [("A", 1), ("A", 2), ("A", 3), ("Free", 1)]
         seats = [NewSeat(section=section, row="1", seat_number=number) for section, number in places]
-        await add_seats(self._services.catalog, venue.id, seats=seats)
+        await add_seats(self._services.catalog, venue.id, call_id=new_id(), seats=seats)
         logging.getLogger().addHandler(self.errors)
 
     async def close(self) -> None:
@@ -154,7 +156,8 @@ class World:
                 end_date=now + timedelta(days=30, hours=3),
                 is_published=True,
                 tiers=self._tiers(),
-            )
+            ),
+            attempt=Attempt(new_id(), is_repeat=False),
         )
         self.event_id = event.id
         self.held_back = set()
@@ -184,6 +187,7 @@ class World:
                 hold_seconds=HOLD_SECONDS,
                 max_held_seats=MAX_HELD_SEATS,
                 gate=NO_WAITING,
+                attempt=Attempt(new_id(), is_repeat=False),
             )
         except EventCancelled:
             return "cancelled"
@@ -211,6 +215,7 @@ class World:
                     self._services.payments,
                     self._services.gateway,
                     hold=known,
+                    user_id=hold.buyer,
                     email=None,
                     payment_seconds=PAYMENT_SECONDS,
                 )
@@ -248,9 +253,9 @@ class World:
         )
         if not rows:
             return
-        code = self._services.codes.sign(rows[0][0], event_id=self.event_id)
+        code = self._services.keys.sign(rows[0][0], event_id=self.event_id)
         with suppress(AlreadyCheckedIn, TicketVoid):
-            await check_in(self._services.inventory, code, codes=self._services.codes)
+            await check_in(self._services.inventory, code, keys=self._services.keys)
 
     async def change_price(self, amount_minor: int) -> None:
         self._price = amount_minor
