@@ -313,6 +313,8 @@ async def test_body_cut_off_half_way_claims_nothing(
         "type": "http",
         "method": "POST",
         "path": "/things",
+        "raw_path": b"/things",
+        "client": ("127.0.0.1", 1),
         "query_string": b"",
         "headers": headers,
         "scheme": "http",

@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 import pytest
 import pytest_asyncio
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 from contracts.messages import Message, UserDisabled
 from contracts.topics import DEAD_LETTER_AUDIT
 from libs.ids import new_id
@@ -153,12 +153,10 @@ async def run_dlq(kafka_brokers: str, *arguments: str) -> subprocess.CompletedPr
 
 
 async def all_records(kafka_brokers: str, topic: str) -> list[ConsumerRecord[Any, Any]]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka_brokers, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka_brokers, auto_offset_reset="earliest")
     await consumer.start()
     try:
-        places = [TopicPartition(topic, each) for each in consumer.partitions_for_topic(topic) or {0}]
-        ends = await consumer.end_offsets(places)
-        consumer.assign(places)
+        ends = await consumer.end_offsets(consumer.assignment())
         records: list[ConsumerRecord[Any, Any]] = []
         while sum(ends.values()) > len(records):
             for batch in (await consumer.getmany(timeout_ms=200)).values():

@@ -250,7 +250,7 @@ def make_app(environment: dict[str, str], *, quota: int = 5, seconds: int = 900,
 def through(app: Litestar, peer: str) -> httpx.AsyncClient:
     """A client whose requests come from `peer`."""
     transport: Any = httpx.ASGITransport(app=app, client=(peer, 4711))  # pyright: ignore[reportArgumentType]
-    return httpx.AsyncClient(transport=transport, base_url="http://test")
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 
 _last_address = int(new_id()) & 0xFFFF << 8

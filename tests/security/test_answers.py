@@ -43,6 +43,8 @@ ENCODED = {
     "/tickets/{ticket_id:str}/qr.svg",
     "/.well-known/jwks.json",
     "/.well-known/ticket-keys.json",
+    "/openapi.json",
+    *(f"/{service}/openapi.json" for service in ("auth", "catalog", "inventory", "payments")),
 }
 
 
