@@ -154,7 +154,7 @@ def stored_secrets(environment: dict[str, str]) -> dict[str, set[str]]:
         return {
             "hash of a password": set(column("SELECT password_phc FROM auth.users")),
             "hash of a refresh token": {text for each in digests for text in spellings(each)},
-            "private half of a key of logins": {line for line in pem_lines if "-----" not in line},
+            "private half of a key of logins": {line for line in pem_lines if line and "-----" not in line},
             "private half of a key of tickets": {text for each in seeds for text in spellings(each)},
             "digest of a request": {text for each in answers for text in spellings(each)},
             "password of a role": {
