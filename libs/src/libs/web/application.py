@@ -154,11 +154,10 @@ def route_handlers(app: Litestar) -> Iterator[tuple[str, BaseRouteHandler]]:
 
 def _refuse_unknown_limits(app: Litestar) -> None:
     limits: RequestLimits = app.state.request_limits
-    for route in app.routes:
-        for handler in getattr(route, "route_handlers", []):
-            name = handler.opt.get("limit")
-            if name is not None and not limits.has(name):
-                raise ValueError(f"{route.path}: {handler} names an unknown limit: {name}")
+    for path, handler in route_handlers(app):
+        name = handler.opt.get("limit")
+        if name is not None and not limits.has(name):
+            raise ValueError(f"{path}: {handler} names an unknown limit: {name}")
 
 
 def access_rules(handler: BaseRouteHandler) -> list[str]:

@@ -101,7 +101,9 @@ def build_document(app: Litestar, *, title: str) -> Document:
         },
     }
     described = _Operations(schema_of, document["components"])
-    for route, handler in sorted(operations, key=lambda each: each[0].path_format):
+    # Litestar keeps a path's methods in a set, whose order is another in each process.
+    operations.sort(key=lambda each: (each[0].path_format, sorted(each[1].http_methods)))
+    for route, handler in operations:
         path = document["paths"].setdefault(route.path_format, {})
         for method in sorted(handler.http_methods):
             path[method.lower()] = described.describe(route, handler, str(method))
