@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 # `ready` is the part of `setup` that the stack needs.
-.PHONY: help ready demo setup up down reset status logs dlq rebuild env run start stop restart topics tail audit test faults check fmt contracts contracts-release openapi
+.PHONY: help ready demo setup up down reset status logs dlq rebuild env run start stop restart topics tail audit test postman faults check fmt contracts contracts-release openapi
 MAKEFLAGS += --no-print-directory
 
 PYTHON_BIN := .venv/bin
@@ -80,6 +80,9 @@ contracts: setup ## Generate structs, the AsyncAPI document and the page from th
 
 contracts-release: setup ## Make the contracts as they are the release that changes are held against
 	@$(PYTHON_BIN)/python -m contracts.release $(if $(BREAKING),--breaking)
+
+postman: ready ## Every call of the API against the running stack, by newman: make postman [URL=https://localhost]
+	@exec api/run.sh $(URL)
 
 # Its own stack on free ports, beside one that runs.
 faults: setup ## Everything dies under load, nothing is lost: make faults [SECONDS=300] [SEED=7] [ALL=1]
