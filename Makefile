@@ -62,6 +62,11 @@ env: ## Addresses and keys of the running stack, for your shell: eval "`make env
 	@infra/local/setup.sh stack >&2
 	@$(EMBEDDED) env
 
+##@ Containers
+.PHONY: engine
+engine: ## On Debian, as root: Docker Engine with compose, running. For machines that have none
+	@infra/containers/engine.sh
+
 ##@ Work on it
 run: ready ## One service in the foreground, with reload, the rest as they are: make run S=payments
 	@$(EMBEDDED) run --service "$(S)"

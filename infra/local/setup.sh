@@ -69,7 +69,7 @@ compile() {
     # Once: at the first start ten processes would do the same at the same time.
     env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -c 'import \
         auth.app, auth.worker, catalog.app, catalog.worker, inventory.app, inventory.worker, \
-        payments.app, payments.worker, stripe_emulator.app, supervisor.supervisord, embedded.serving' || true
+        payments.app, payments.worker, stripe_emulator.app, supervisor.supervisord, libs.web.serving' || true
 }
 
 install_hooks() {

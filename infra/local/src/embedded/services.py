@@ -1,12 +1,12 @@
 """The four services, two processes each, the Stripe emulator, and what has to be done before they start."""
 
 import http.client
-import json
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from libs.probe import worker_trouble
 
 from embedded import kafka, postgres, redis
 from embedded.problems import Problem
@@ -16,9 +16,6 @@ from embedded.supervision import MARKER, inherited
 
 ADMIN_EMAIL = "admin@example.com"
 ADMIN_PASSWORD = "secret123"  # noqa: S105 - known to all, for the embedded stack alone
-WORKER_SILENCE_SECONDS = 15
-"""A worker renews its health file every second."""
-
 SHARED_ADDRESS_LIMIT = "100000"
 """Everybody comes from one address here, so the limits by address must not bite."""
 
@@ -35,7 +32,7 @@ def app(settings: Settings, service: str) -> Program:
     port = settings.port(service)
     return Program(
         name=service,
-        command=(sys.executable, "-m", "embedded.serving", f"{service}.app:create_app", str(port)),
+        command=(sys.executable, "-m", "libs.web.serving", f"{service}.app:create_app", str(port)),
         environment=_environment(settings, service, "app"),
         port=port,
         trouble=lambda: _app_trouble(port, f"/{service}/ready"),
@@ -47,7 +44,7 @@ def worker(settings: Settings, service: str) -> Program:
         name=f"{service}-worker",
         command=(sys.executable, "-m", f"{service}.worker"),
         environment=_environment(settings, service, "worker"),
-        trouble=lambda: _worker_trouble(_health_file(settings, service)),
+        trouble=lambda: worker_trouble(_health_file(settings, service)),
         prepare=lambda: _health_file(settings, service).unlink(missing_ok=True),
     )
 
@@ -168,16 +165,3 @@ def _app_trouble(port: int, path: str) -> str | None:
     except http.client.HTTPException as error:
         return f"answers no HTTP on port {port}: {error!r}"
     return None if status == 200 else f"GET {path} answers {status}: {body[:120].decode(errors='replace')}"
-
-
-def _worker_trouble(health_file: Path) -> str | None:
-    try:
-        age = time.time() - health_file.stat().st_mtime
-        health = json.loads(health_file.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return "has not said yet that it is ready"
-    if age > WORKER_SILENCE_SECONDS:
-        return f"has said nothing for {age:.0f} s"
-    if health["status"] != "ready":
-        return f"{health['status']}: {health.get('detail') or 'no word of why'}"
-    return None

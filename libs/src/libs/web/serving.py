@@ -1,8 +1,7 @@
-"""`python -m embedded.serving auth.app:create_app 3011`: one service's HTTP on granian, in one process.
+"""`python -m libs.web.serving auth.app:create_app 3011`: one service's HTTP on granian, in one process.
 
 The `granian` command does the same in two processes. The second one survives a `kill -9` of the first and
-shares its port with the next one; both together cost 40 MB and half a second more. Containers, which die as a
-whole, use the command.
+shares its port with the next one; both together cost 40 MB and half a second more.
 """
 
 import argparse
@@ -19,7 +18,7 @@ from granian.log import LogLevels
 from granian.server.embed import Server
 
 
-async def serve(app: Any, port: int) -> None:
+async def serve(app: Any, *, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was begun.
 
     Before it stops listening it answers for `drain_seconds` more and closes each connection with its answer,
@@ -27,6 +26,7 @@ async def serve(app: Any, port: int) -> None:
     """
     server = Server(
         app,
+        address=host,
         port=port,
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
@@ -45,28 +45,29 @@ async def serve(app: Any, port: int) -> None:
     await server.serve()
 
 
-def is_taken(port: int) -> bool:
+def is_taken(host: str, port: int) -> bool:
     """Granian itself would share the port with who has it (SO_REUSEPORT)."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError:
             return True
     return False
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m embedded.serving", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m libs.web.serving", description=__doc__)
     parser.add_argument("factory", help="module:function that makes the ASGI application")
     parser.add_argument("port", type=int)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     arguments = parser.parse_args()
-    if is_taken(arguments.port):
+    if is_taken(arguments.host, arguments.port):
         sys.exit(f"port {arguments.port} is taken")
     module, _, function = arguments.factory.partition(":")
     app = getattr(importlib.import_module(module), function)()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(app, arguments.port))
+        runner.run(serve(app, host=arguments.host, port=arguments.port))
 
 
 if __name__ == "__main__":
