@@ -196,12 +196,14 @@ async def test_process_that_stops_is_not_ready_and_closes_its_connections(
     client: httpx.AsyncClient, app: Litestar
 ) -> None:
     assert "connection" not in (await client.get("/things")).headers
+    assert (await client.get("/accepting")).status_code == 200
     app.state.edge.is_draining = True
     answer = await client.get("/things")
     assert (answer.status_code, answer.headers["connection"]) == (200, "close")
     ready = await client.get("/inventory/ready")
     assert (ready.status_code, ready.json()["reason"]) == (503, "draining")
     assert ready.headers["retry-after"] == "1"
+    assert (await client.get("/accepting")).status_code == 503
 
 
 async def test_documentation_comes_from_here_alone(client: httpx.AsyncClient) -> None:

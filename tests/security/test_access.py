@@ -13,7 +13,7 @@ from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 
 SERVICES = ("auth", "catalog", "inventory", "payments")
-NOT_FOR_CLIENTS = ("/unavailable",)
+NOT_FOR_CLIENTS = ("/accepting", "/unavailable")
 """The gateway asks for its own errors there."""
 
 # Whom a rule refuses, and how. Who is not refused may still be told that the request makes no sense.

@@ -122,6 +122,16 @@ def health_router(service: str) -> Router:
             return Response(readiness)
         return Response(readiness, status_code=503, headers={"Retry-After": "1"})
 
+    @get("/accepting", guards=[anyone], include_in_schema=False)
+    async def accepting(state: State) -> Health:
+        """For the load balancer: 503 once the process stops, so that no request is sent to it any more.
+
+        Without its database a process is not ready, but its replicas are no better off.
+        """
+        if state.edge.is_draining:
+            raise TemporarilyUnavailable("This process stops.")
+        return Health()
+
     @get("/unavailable", guards=[anyone], include_in_schema=False)
     async def unavailable() -> None:
         """What the gateway answers in place of a service that it does not reach."""
@@ -129,7 +139,7 @@ def health_router(service: str) -> Router:
 
     return Router(
         "/",
-        route_handlers=[health, own_health, ready, unavailable],
+        route_handlers=[health, own_health, ready, accepting, unavailable],
         tags=["health"],
         response_headers={"Cache-Control": "no-store"},
         opt=UNLIMITED,
