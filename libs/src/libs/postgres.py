@@ -15,9 +15,10 @@ Pool = AsyncConnectionPool[Conn]
 # A server whose machine is gone is noticed in some 10 s, not after the two hours of the kernel's settings.
 KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 
-# SQLSTATEs of faults that pass: connection gone, no resources, shutdown, locks, a failed-over primary.
+# SQLSTATEs of faults that pass: connection gone, no resources, shutdown, locks, a server that is no primary
+# (any more, or yet), a process that was stopped in the middle of a transaction.
 _TRANSIENT_CLASSES = ("08", "53", "57")
-_TRANSIENT_CODES = ("40001", "40P01", "55P03", "25006")
+_TRANSIENT_CODES = ("40001", "40P01", "55P03", "25006", "25P03")
 
 
 def create_pool(url: str, *, max_size: int = 10) -> Pool:
@@ -57,15 +58,18 @@ def is_transient(error: BaseException) -> bool:
 
 
 class PoolRepair:
-    """Weeds broken connections out of a pool, one repair at a time.
+    """Takes connections that are of no use out of a pool, one repair at a time.
 
-    After a restart of PostgreSQL every pooled connection is stale, and each would fail one request.
+    After a restart of PostgreSQL every pooled connection is stale, and each would fail one request. After a
+    fail-over they may be alive and at a server that is read-only now: those fail for ever.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._running: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
+    def start(self, error: BaseException) -> None:
+        """Begins what `error`, a transient one, calls for."""
         if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._pool.check())
+            is_read_only = isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+            self._running = asyncio.create_task(self._pool.drain() if is_read_only else self._pool.check())

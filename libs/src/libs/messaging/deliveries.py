@@ -225,7 +225,7 @@ class Deliveries:
                     log.warning("waiting for the database: %s", error)
                 self.waits_for = f"waiting for the database: {type(error).__name__}"
                 self.progress_at = time.monotonic()
-                self._repair.start()
+                self._repair.start(error)
             else:
                 self.waits_for = ""
                 return

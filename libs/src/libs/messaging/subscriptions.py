@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from contracts.topics import TOPICS
 from faststream import AckPolicy
@@ -32,7 +33,8 @@ SESSION_MILLISECONDS = 6_000
 PROBE_SECONDS = 3.0
 """Between two questions to Kafka whether there is something to read."""
 STUCK_SECONDS = 12.0
-"""Longer than a session: without Kafka, or behind it and not reading, the consumer is built anew."""
+"""Longer than a session: a consumer that is behind and does not read, or to whom alone Kafka does not answer,
+is built anew."""
 HANGING_SECONDS = 100.0
 """Longer than a transaction may last: a handler that takes this long never comes back."""
 START_SECONDS = 15.0
@@ -93,7 +95,7 @@ class Subscription:
                     await self._dead_letters.start()
                     await broker.start()
                 self._consumer = subscriber.consumer
-                await self._consume(heartbeat)
+                await self._consume(kafka_brokers, heartbeat)
             except (KafkaError, OSError) as error:
                 heartbeat.report("consumer", f"waiting for Kafka: {type(error).__name__}")
                 self._warn("waiting for Kafka: %r", error)
@@ -113,12 +115,16 @@ class Subscription:
             self._warned_at = time.monotonic()
             log.warning(text, *what)
 
-    async def _consume(self, heartbeat: Heartbeat) -> None:
+    async def _consume(self, kafka_brokers: str, heartbeat: Heartbeat) -> None:
         """Returns when the consumer has stopped making progress, so that it is built anew."""
         self._current_at = time.monotonic()
         work = [
             asyncio.create_task(each)
-            for each in (self._read_for_ever(), self._commit_for_ever(), self._probe_for_ever())
+            for each in (
+                self._read_for_ever(),
+                self._commit_for_ever(),
+                self._probe_for_ever(kafka_brokers),
+            )
         ]
         try:
             while True:
@@ -239,7 +245,7 @@ class Subscription:
             return "waiting for Kafka"
         return self._deliveries.waits_for or "ready"
 
-    async def _probe_for_ever(self) -> None:
+    async def _probe_for_ever(self, kafka_brokers: str) -> None:
         """Asks Kafka itself how far there is to read: a consumer that is stuck does not know."""
         while True:
             try:
@@ -248,6 +254,10 @@ class Subscription:
             except (KafkaError, TimeoutError) as error:
                 self._is_kafka_away = True
                 self._warn("waiting for Kafka: %r", error)
+                # While it is away this consumer is kept: once it is back it goes on as the member that Kafka
+                # remembers. A new one would wait until the session of this one is over.
+                if not self._working.locked() and not await _is_answering(kafka_brokers):
+                    self._current_at = time.monotonic()
             else:
                 self._is_kafka_away = False
                 if self._has_joined and not is_behind and not self._working.locked():
@@ -274,6 +284,19 @@ class Subscription:
     def take_partitions(self) -> None:
         self._has_joined = True
         self._current_at = time.monotonic()
+
+
+async def _is_answering(kafka_brokers: str) -> bool:
+    """Whether Kafka answers somebody who has never asked it before."""
+    client = AIOKafkaClient(bootstrap_servers=kafka_brokers)
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            await client.bootstrap()
+    except (KafkaError, TimeoutError):
+        return False
+    finally:
+        await client.close()
+    return True
 
 
 class _Listener(ConsumerRebalanceListener):

@@ -109,7 +109,7 @@ async def _repeat(sweep: Sweep, pool: Pool, period: float, heartbeat: Heartbeat)
             if tells:
                 heartbeat.report("sweeper", f"waiting: {type(error).__name__}")
             log.warning("%s waits: %s", getattr(sweep, "__name__", sweep), error)
-            repair.start()
+            repair.start(error)
         await asyncio.sleep(period)
 
 

@@ -211,7 +211,7 @@ def _on_database_error(request: Request[Any, Any, Any], error: Exception) -> Res
     if not is_transient(error):
         return _on_bug(request, error)
     log.warning("database: %s", error)
-    request.app.state.pool_repair.start()
+    request.app.state.pool_repair.start(error)
     return problem_response(TemporarilyUnavailable("The service is busy or restarting. Try again."))
 
 
