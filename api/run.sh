@@ -25,8 +25,8 @@ if [ -z "$url" ]; then
     url=$GATEWAY_URL
 else
     # The containers' Stripe emulator.
-    STRIPE_SECRET_KEY=$(sed -n 's/^STRIPE_SECRET_KEY=//p' .env)
-    STRIPE_API_BASE=http://localhost:3020
+    STRIPE_SECRET_KEY=${STRIPE_SECRET_KEY:-$(sed -n 's/^STRIPE_EMULATOR_KEY=//p' .env)}
+    STRIPE_API_BASE=${STRIPE_API_BASE:-http://localhost:3020}
 fi
 case $url in
 https://*)

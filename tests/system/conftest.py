@@ -1,12 +1,15 @@
 """Two whole stacks on free ports: one as it is delivered, one with short deadlines, to stop parts of."""
 
+import os
+import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 from embedded.stack import PARTS, Stack
 from embedded.testing import running_stack, shared_stack
 
-from tests.system.shop import Shop, open_shop
+from tests.system.shop import Shop, Worker, open_shop
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +30,25 @@ def hasty_stack() -> Iterator[Stack]:
 def hasty_shop(hasty_stack: Stack) -> Iterator[Shop]:
     with open_shop(hasty_stack.environment()) as shop:
         yield shop
+
+
+@dataclass(frozen=True)
+class Process:
+    stack: Stack
+    name: str
+
+    def pause(self) -> None:
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> None:
+        pid = self.stack.supervisor.processes()[self.name].pid
+        assert pid
+        os.kill(pid, number)
+
+
+@pytest.fixture
+def inventory_worker(hasty_stack: Stack) -> Worker:
+    return Process(hasty_stack, "inventory-worker")

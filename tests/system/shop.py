@@ -1,11 +1,12 @@
 """What a client of the gateway does, in the words of a shop. It knows HTTP and nothing of the services."""
 
 import secrets
+import ssl
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx
 
@@ -22,6 +23,13 @@ def eventually(look: Callable[[], T], *, until: Callable[[T], bool], seconds: fl
         assert time.monotonic() < deadline, f"after {seconds:.0f} s still: {seen}"
         time.sleep(0.05)
     return seen
+
+
+class Worker(Protocol):
+    """A process of ours. One that is paused is away at once, and longer than its Kafka session lasts."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
 
 
 class Client:
@@ -170,9 +178,12 @@ class Shop:
 
 
 @contextmanager
-def open_shop(environment: dict[str, str]) -> Generator[Shop]:
+def open_shop(environment: dict[str, str], *, verify: ssl.SSLContext | bool = True) -> Generator[Shop]:
+    """`verify`: whom the gateway's certificate must be from, where it speaks TLS."""
     with (
-        httpx.Client(base_url=environment["GATEWAY_URL"], timeout=20, trust_env=False) as gateway,
+        httpx.Client(
+            base_url=environment["GATEWAY_URL"], timeout=20, trust_env=False, verify=verify
+        ) as gateway,
         httpx.Client(
             base_url=environment["STRIPE_API_BASE"],
             headers={"Authorization": f"Bearer {environment['STRIPE_SECRET_KEY']}"},

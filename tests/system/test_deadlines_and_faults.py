@@ -9,20 +9,13 @@ import psycopg
 import pytest
 from embedded.stack import Stack
 
-from tests.system.shop import Client, Shop, eventually
-
-
-def send_signal(stack: Stack, number: signal.Signals) -> None:
-    """To inventory's worker: a stopped one is away at once, and longer than its Kafka session lasts."""
-    pid = stack.supervisor.processes()["inventory-worker"].pid
-    assert pid
-    os.kill(pid, number)
+from tests.system.shop import Client, Shop, Worker, eventually
 
 
 @pytest.fixture(autouse=True)
-def everything_as_usual(hasty_shop: Shop, hasty_stack: Stack) -> Iterator[None]:
+def everything_as_usual(hasty_shop: Shop, hasty_stack: Stack, inventory_worker: Worker) -> Iterator[None]:
     yield
-    send_signal(hasty_stack, signal.SIGCONT)
+    inventory_worker.resume()
     hasty_shop.stripe.control("faults", {})
     hasty_shop.stripe.control("delivery", {})
     hasty_shop.stripe.control("delivery/release")
@@ -71,7 +64,7 @@ def test_webhooks_doubled_delayed_and_shuffled_issue_once(hasty_shop: Shop) -> N
 
 
 def paid_while_inventory_is_away(
-    shop: Shop, stack: Stack, buyer: Client, event: dict[str, Any], seats: list[str]
+    shop: Shop, worker: Worker, buyer: Client, event: dict[str, Any], seats: list[str]
 ) -> dict[str, Any]:
     """An order that is paid, but whose hold inventory never extended, and whose deadline has passed."""
     hold = buyer.hold(event, seats)
@@ -80,7 +73,7 @@ def paid_while_inventory_is_away(
             lambda: conn.execute("SELECT count(*) FROM inventory.outbox").fetchone(),
             until=lambda row: row == (0,),
         )
-    send_signal(stack, signal.SIGSTOP)
+    worker.pause()
     order = buyer.check_out(hold)
     shop.stripe.pay(order)
     buyer.order_becomes(order, "paid")
@@ -90,19 +83,19 @@ def paid_while_inventory_is_away(
     return order
 
 
-def test_late_payment_gets_its_seats_while_they_are_free(hasty_shop: Shop, hasty_stack: Stack) -> None:
+def test_late_payment_gets_its_seats_while_they_are_free(hasty_shop: Shop, inventory_worker: Worker) -> None:
     buyer, event = hasty_shop.buyer(), hasty_shop.event()
     seats = hasty_shop.seats(event)[:2]
-    order = paid_while_inventory_is_away(hasty_shop, hasty_stack, buyer, event, seats)
-    send_signal(hasty_stack, signal.SIGCONT)
+    order = paid_while_inventory_is_away(hasty_shop, inventory_worker, buyer, event, seats)
+    inventory_worker.resume()
     buyer.order_becomes(order, "fulfilled")
     assert len(buyer.tickets(order)) == 2
 
 
-def test_late_payment_whose_seats_are_gone_is_refunded(hasty_shop: Shop, hasty_stack: Stack) -> None:
+def test_late_payment_whose_seats_are_gone_is_refunded(hasty_shop: Shop, inventory_worker: Worker) -> None:
     buyer, rival, event = hasty_shop.buyer(), hasty_shop.buyer(), hasty_shop.event()
     seats = hasty_shop.seats(event)[:2]
-    order = paid_while_inventory_is_away(hasty_shop, hasty_stack, buyer, event, seats)
+    order = paid_while_inventory_is_away(hasty_shop, inventory_worker, buyer, event, seats)
     taken = rival.hold(event, seats[:1])
     with psycopg.connect(hasty_shop.environment["ADMIN_DATABASE_URL"], autocommit=True) as conn:
         # However slowly the worker starts on this machine, the rival's hold outlives it.
@@ -110,7 +103,7 @@ def test_late_payment_whose_seats_are_gone_is_refunded(hasty_shop: Shop, hasty_s
             "UPDATE inventory.holds SET expires_at = now() + interval '1 hour' WHERE hold_id = %s",
             [taken["id"]],
         )
-    send_signal(hasty_stack, signal.SIGCONT)
+    inventory_worker.resume()
     buyer.order_becomes(order, "refunded")
     assert buyer.tickets(order) == []
     assert hasty_shop.stripe.refunded(order) == 9000
