@@ -63,12 +63,15 @@ env: ## Addresses and keys of the running stack, for your shell: eval "`make env
 	@$(EMBEDDED) env
 
 ##@ Containers
-.PHONY: engine certs
+.PHONY: engine certs rollout
 engine: ## On Debian, as root: Docker Engine with compose, running. For machines that have none
 	@infra/containers/engine.sh
 
 certs: ready ## A certificate for localhost in certs/, and random secrets in .env. Overwrites nothing
 	@$(PYTHON_BIN)/python -m infra.containers.certs
+
+rollout: ## Replace containers without a refused request: make rollout S="inventory-app inventory-worker"
+	@infra/containers/rollout.sh $(S)
 
 ##@ Work on it
 run: ready ## One service in the foreground, with reload, the rest as they are: make run S=payments
