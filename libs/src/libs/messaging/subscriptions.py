@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from contracts.topics import TOPICS
 from faststream import AckPolicy
@@ -287,15 +287,18 @@ class Subscription:
 
 
 async def _is_answering(kafka_brokers: str) -> bool:
-    """Whether Kafka answers somebody who has never asked it before."""
-    client = AIOKafkaClient(bootstrap_servers=kafka_brokers)
+    """Whether any broker answers somebody who has never asked it before."""
+    hosts = collect_hosts(kafka_brokers)
+    return any(await asyncio.gather(*(_is_broker_answering(host, port) for host, port, _ in hosts)))
+
+
+async def _is_broker_answering(host: str, port: int) -> bool:
+    # With its own time-out: a client's bootstrap that is cancelled from outside leaves its connection open.
     try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            await client.bootstrap()
-    except (KafkaError, TimeoutError):
+        connection = await create_conn(host, port, request_timeout_ms=int(PROBE_SECONDS * 1000))
+    except (KafkaError, OSError, TimeoutError):
         return False
-    finally:
-        await client.close()
+    connection.close()
     return True
 
 
