@@ -20,7 +20,7 @@ OWN = (
     "http.redirections.entrypoint.to",
     "http.redirections.entrypoint.scheme",
 )
-HEALTH_CHECK = {"path": "/accepting", "hostname": "localhost", "interval": "1s", "timeout": "3s"}
+HEALTH_CHECK = {"path": "/accepting", "hostname": "localhost", "interval": "1s", "timeout": "10s"}
 
 Routers = dict[str, dict[str, Any]]
 
