@@ -63,9 +63,12 @@ env: ## Addresses and keys of the running stack, for your shell: eval "`make env
 	@$(EMBEDDED) env
 
 ##@ Containers
-.PHONY: engine certs rollout
+.PHONY: engine images-offline certs rollout
 engine: ## On Debian, as root: Docker Engine with compose, running. For machines that have none
 	@infra/containers/engine.sh
+
+images-offline: ## Stand-ins for the public images, from packages. For machines that reach no registry
+	@infra/containers/offline/build.sh
 
 certs: ready ## A certificate for localhost in certs/, and random secrets in .env. Overwrites nothing
 	@$(PYTHON_BIN)/python -m infra.containers.certs
