@@ -63,7 +63,7 @@ env: ## Addresses and keys of the running stack, for your shell: eval "`make env
 	@$(EMBEDDED) env
 
 ##@ Containers
-.PHONY: engine images-offline certs rollout
+.PHONY: engine images-offline certs rollout e2e
 engine: ## On Debian, as root: Docker Engine with compose, running. For machines that have none
 	@infra/containers/engine.sh
 
@@ -75,6 +75,9 @@ certs: ready ## A certificate for localhost in certs/, and random secrets in .en
 
 rollout: ## Replace containers without a refused request: make rollout S="inventory-app inventory-worker"
 	@infra/containers/rollout.sh $(S)
+
+e2e: setup ## The containers end to end, as a project of their own beside yours: make e2e [ARGS="-k scale"]
+	@E2E=required $(PYTHON_BIN)/pytest tests/e2e $(ARGS)
 
 ##@ Work on it
 run: ready ## One service in the foreground, with reload, the rest as they are: make run S=payments
@@ -115,6 +118,8 @@ check: setup ## Format, lint, types, import rules, contracts, lock file, known v
 	@infra/local/check.sh
 
 # A file's tests stay together: many share a server (xdist's groups are without effect under this pytest).
+# The containers come last and alone; without an engine this says so.
 test: setup ## All tests, in parallel: make test [ARGS="services/inventory -k hold"]
 	@$(EMBEDDED) classes
-	@$(PYTHON_BIN)/pytest -n 4 --dist loadfile $(ARGS)
+	@$(PYTHON_BIN)/pytest -n 4 --dist loadfile --ignore tests/e2e $(ARGS)
+	@$(if $(ARGS),,$(PYTHON_BIN)/pytest -rfE tests/e2e)

@@ -5,10 +5,11 @@ set -eu
 folder=$1
 shift
 mkdir -p "$folder"
+mirror=$("$(dirname "$0")/mirror.sh")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/lists/partial"
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main" \
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" \
     >"$work/sources.list"
 
 apt() {

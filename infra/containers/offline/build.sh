@@ -52,7 +52,7 @@ mkdir -p .local
 touch .env
 [ -z "$(tail -c 1 .env)" ] || echo >>.env
 echo "Stand-ins for the public images"
-base=$(digest "$here"/base/* infra/containers/trixie.sh /etc/ssl/certs/ca-certificates.crt)
+base=$(digest "$here"/base/* infra/containers/trixie.sh infra/containers/mirror.sh /etc/ssl/certs/ca-certificates.crt)
 image base "$base" make_base
 inputs=$(echo "$base" | digest - "$here/Dockerfile" "$here"/*/* uv.lock infra/local/kafka.lock infra/local/src/embedded/jars.py)
 for name in python postgres redis kafka traefik jaeger prometheus; do

@@ -16,4 +16,4 @@ PATH=$tools/usr/bin:$PATH mmdebstrap --mode=root --variant=minbase --include=ca-
     --customize-hook='copy-in /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs' \
     --customize-hook='copy-in 99small /etc/apt/apt.conf.d' \
     --customize-hook='rm -f "$1"/var/cache/apt/*.bin' \
-    trixie "$1" http://deb.debian.org/debian
+    trixie "$1" "$(../../mirror.sh)"
