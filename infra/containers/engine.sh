@@ -62,7 +62,7 @@ start() {
         fi
         sleep 0.5
     done
-    fail "dockerd does not answer: $(grep -ioE 'msg="?[^"]+' "$log" 2>/dev/null | tail -n 1) (all of it: $log, or journalctl -u docker)"
+    fail "dockerd does not answer: $(tail -n 1 "$log" 2>/dev/null | cut -c 1-200) (all of it: $log, or journalctl -u docker)"
 }
 
 if ! answers || ! has_plugins; then
