@@ -42,6 +42,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, rename="upper"):
     rate_limit_max: Annotated[int, Meta(ge=1)] = 200
     rate_limit_window_ms: Annotated[int, Meta(ge=1)] = 900_000
     log_level: str = "info"
+    log_format: Literal["text", "json"] = "text"
     # How long a process that stops still answers before it does not listen any more.
     drain_seconds: float = 0.5
     # The embedded stack alone takes secrets that are weak or known to all.

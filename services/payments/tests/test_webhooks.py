@@ -166,7 +166,7 @@ async def test_event_that_could_not_be_stored_is_5xx_and_counts_when_it_comes_ag
         raise psycopg.OperationalError("the server closed the connection")
 
     with monkeypatch.context() as patch:
-        patch.setattr(webhooks, "publish", die)
+        patch.setattr(webhooks, "publish_captured", die)
         assert (await shop.post_webhook(letter)).status_code == 503
     assert await events(shop) == 0
     assert (await shop.post_webhook(letter)).status_code == 200

@@ -17,7 +17,7 @@ from libs.messaging.envelopes import Delivery, Undecodable, UnknownType, decode
 from libs.messaging.offsets import Offsets
 from libs.postgres import Conn, Pool, PoolRepair, is_transient, transaction
 from libs.tasks import end_tasks
-from libs.tracing import start_trace
+from libs.tracing import continued, current_traceparent, is_recorded, unrecorded
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,11 @@ class Deliveries:
         self._handled_types = {message.TYPE for message in handlers}
         self._dead_letters = dead_letters
         self._retry = retry
+        self._about: dict[str, str | int] = {
+            "messaging.system": "kafka",
+            "messaging.operation.type": "process",
+            "messaging.consumer.group.name": service,
+        }
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._waiting: dict[Key, deque[Delivery]] = {}
         self._retries: set[asyncio.Task[None]] = set()
@@ -190,6 +195,16 @@ class Deliveries:
         self.progress_at = time.monotonic()
 
     async def _apply(self, deliveries: Sequence[Delivery]) -> None:
+        recorded = [each.traceparent for each in deliveries if is_recorded(each.traceparent)]
+        if not recorded:
+            await self._apply_together(deliveries)
+            return
+        about = self._about | {"messaging.batch.message_count": len(deliveries)}
+        # A span has one parent, and a batch many: it is linked to them.
+        with continued(None, "process batch", kind="consumer", attributes=about, links=recorded):
+            await self._apply_together(deliveries)
+
+    async def _apply_together(self, deliveries: Sequence[Delivery]) -> None:
         async with transaction(self._pool) as conn:
             cursor = await conn.execute(
                 """
@@ -204,11 +219,30 @@ class Deliveries:
             for delivery in deliveries:
                 if delivery.id in new:
                     new.remove(delivery.id)  # a second copy in the same batch has no effect
-                    start_trace(delivery.traceparent)
-                    await self._handlers[type(delivery.message)](conn, delivery.message)
+                    await self._give_effect(conn, delivery)
                     self.progress_at = time.monotonic()
         self.counts["handled"] += len(deliveries)
         self.progress_at = time.monotonic()
+
+    async def _give_effect(self, conn: Conn, delivery: Delivery) -> None:
+        handler, record = self._handlers[type(delivery.message)], delivery.record
+        if not is_recorded(delivery.traceparent):
+            with unrecorded(delivery.traceparent):
+                await handler(conn, delivery.message)
+            return
+        about = self._about | {
+            "messaging.destination.name": record.topic,
+            "messaging.destination.partition.id": str(record.partition),
+            "messaging.kafka.offset": record.offset,
+        }
+        with continued(
+            delivery.traceparent,
+            f"process {delivery.message.TYPE}",
+            kind="consumer",
+            attributes=about,
+            links=[current_traceparent()],
+        ):
+            await handler(conn, delivery.message)
 
     async def _when_database_is_there(self, work: Callable[[], Awaitable[None]]) -> None:
         """Raises what `work` raises, but for the database being away: that is waited for."""

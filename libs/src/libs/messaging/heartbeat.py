@@ -21,6 +21,13 @@ class Heartbeat:
     def report(self, part: str, status: str) -> None:
         self._reports[part] = (time.monotonic(), status)
 
+    def count_ready(self, part: str) -> int:
+        """How many parts whose name begins so are ready, and not long ago."""
+        return sum(
+            name.startswith(part) and status == "ready" and time.monotonic() - at < STALE_SECONDS
+            for name, (at, status) in self._reports.items()
+        )
+
     def status(self) -> tuple[str, str]:
         """(`ready` | `starting` | `waiting`, what keeps it from being ready)."""
         troubles: list[str] = []

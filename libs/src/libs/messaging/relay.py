@@ -31,6 +31,7 @@ from psycopg.rows import namedtuple_row
 from libs.messaging.heartbeat import Heartbeat
 from libs.messaging.producers import abandon
 from libs.postgres import KEEPALIVES, is_transient
+from libs.tracing import continued, is_recorded
 
 log = logging.getLogger(__name__)
 
@@ -218,9 +219,7 @@ class _Relay:
                 continue
             try:
                 await _find_topic(producer, row.topic)
-                future: Any = await producer.send(
-                    row.topic, value=row.body.encode(), key=row.key.encode(), headers=self._headers(row)
-                )
+                future: Any = await self._send_one(producer, row)
                 if self._one_by_one:
                     await self._acknowledged(conn, [future])
                     future.result()
@@ -241,6 +240,22 @@ class _Relay:
                 raise error
         self._one_by_one = False
         return [row.id for row, _ in sending]
+
+    async def _send_one(self, producer: AIOKafkaProducer, row: OutboxRow) -> "asyncio.Future[Any]":
+        if not is_recorded(row.traceparent):
+            return await producer.send(
+                row.topic, value=row.body.encode(), key=row.key.encode(), headers=self._headers(row)
+            )
+        about = {
+            "messaging.system": "kafka",
+            "messaging.operation.type": "send",
+            "messaging.destination.name": row.topic,
+        }
+        with continued(row.traceparent, f"send {row.type}", kind="producer", attributes=about) as own:
+            headers = self._headers(row._replace(traceparent=own))
+            return await producer.send(
+                row.topic, value=row.body.encode(), key=row.key.encode(), headers=headers
+            )
 
     def _refuse(self, what: str, seconds: float, error: Exception) -> None:
         # It stays in the outbox, with what follows under its key; everything else goes on.

@@ -8,6 +8,7 @@ time-out) is waited for; a faulty message is tried again and then becomes a dead
 import asyncio
 import logging
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -56,6 +57,8 @@ class Subscription:
         )
         self._consumer: Any = None
         self._working = asyncio.Lock()
+        # How many messages of each assigned topic have not been read, when Kafka was last asked.
+        self.lag: Counter[str] = Counter()
         self._has_joined = False
         self._is_kafka_away = False
         self._current_at = 0.0
@@ -253,6 +256,7 @@ class Subscription:
                     is_behind = await self._has_more_to_read()
             except (KafkaError, TimeoutError) as error:
                 self._is_kafka_away = True
+                self.lag = Counter()
                 self._warn("waiting for Kafka: %r", error)
                 # While it is away this consumer is kept: once it is back it goes on as the member that Kafka
                 # remembers. A new one would wait until the session of this one is over.
@@ -266,9 +270,17 @@ class Subscription:
 
     async def _has_more_to_read(self) -> bool:
         consumer = self._consumer
-        reading = consumer.assignment() - consumer.paused()
-        ends = await consumer.end_offsets(list(reading))
-        return any([await consumer.position(each) < end for each, end in ends.items()])
+        ends = await consumer.end_offsets(list(consumer.assignment()))
+        behind = {each: max(0, end - await consumer.position(each)) for each, end in ends.items()}
+        self.lag = Counter()
+        for each, count in behind.items():
+            self.lag[each.topic] += count
+        return any(count for each, count in behind.items() if each not in consumer.paused())
+
+    def partitions(self) -> Counter[str]:
+        """How many of each topic are this consumer's."""
+        assigned = self._consumer.assignment() if self._consumer is not None and self._has_joined else ()
+        return Counter(each.topic for each in assigned)
 
     async def release_partitions(self) -> None:
         """Lets the batch in progress end, and gives up the rest, before the partitions go elsewhere."""

@@ -9,12 +9,23 @@ from libs.logs import configure_logging
 from libs.messaging.dead_letters import DeadLetters
 from libs.messaging.deliveries import Handlers, Retry
 from libs.messaging.heartbeat import STALE_SECONDS, Heartbeat
+from libs.messaging.readings import (
+    consumer_readings,
+    dead_letter_readings,
+    measured,
+    outbox_readings,
+    relay_readings,
+)
 from libs.messaging.relay import run_relay
 from libs.messaging.subscriptions import Subscription
 from libs.postgres import Pool, PoolRepair, create_pool, is_transient
 from libs.revocations import forget_old_revocations
 from libs.settings import ServiceSettings
 from libs.tasks import end_tasks
+from libs.telemetry import sending
+from libs.telemetry.metrics import Metric
+from libs.telemetry.pools import pool_readings
+from libs.telemetry.readings import Readings
 from libs.tracing import start_trace
 
 log = logging.getLogger(__name__)
@@ -22,7 +33,11 @@ log = logging.getLogger(__name__)
 # More than consumers and relay take to stop, less than a supervisor waits.
 CLEAN_UP_SECONDS = 8.0
 
+# Between two looks at dead letters, for which their topics are read.
+LETTERS_SECONDS = 60.0
+
 Sweep = Callable[[Pool], Awaitable[object]]
+Measure = Callable[[Pool], Awaitable[int]]
 
 
 async def run_worker(
@@ -31,9 +46,34 @@ async def run_worker(
     service: str,
     handlers: Handlers,
     sweeps: Mapping[float, list[Sweep]],
+    measures: Mapping[Metric, Measure] | None = None,
 ) -> None:
-    """Runs until SIGTERM or SIGINT. `sweeps` maps a period in seconds to what is done that often."""
-    configure_logging(settings.log_level)
+    """Runs until SIGTERM or SIGINT. `sweeps` maps a period in seconds to what is done that often.
+
+    `measures` are metrics of the service's own, and how they are read.
+    """
+    configure_logging(settings.log_level, settings.log_format)
+    measures = measures or {}
+    async with sending(f"{service}-worker", own=tuple(measures)) as telemetry:
+        await _work(
+            settings,
+            service=service,
+            handlers=handlers,
+            sweeps=sweeps,
+            measures=measures,
+            readings=None if telemetry is None else telemetry.readings,
+        )
+
+
+async def _work(
+    settings: ServiceSettings,
+    *,
+    service: str,
+    handlers: Handlers,
+    sweeps: Mapping[float, list[Sweep]],
+    measures: Mapping[Metric, Measure],
+    readings: Readings | None,
+) -> None:
     pool = create_pool(settings.database_url, max_size=8)
     await pool.open()
     heartbeat = Heartbeat()
@@ -68,6 +108,14 @@ async def run_worker(
     )
     if handlers:
         work.append(subscription.run(kafka_brokers=settings.kafka_brokers, heartbeat=heartbeat))
+    if readings is not None:
+        looks = [pool_readings(pool), outbox_readings(pool), relay_readings(heartbeat)]
+        looks += [measured(metric, measure, pool) for metric, measure in measures.items()]
+        if handlers:
+            looks.append(consumer_readings(subscription, heartbeat, group=service))
+        work.append(readings.keep_fresh(*looks))
+        letters = dead_letter_readings(service, settings.kafka_brokers)
+        work.append(readings.keep_fresh(letters, every_seconds=LETTERS_SECONDS))
     try:
         await _until_stopped(work)
     finally:

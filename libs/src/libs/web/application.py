@@ -15,6 +15,8 @@ from libs.logs import configure_logging
 from libs.postgres import PoolRepair, create_pool
 from libs.settings import ServiceSettings
 from libs.tasks import end_tasks
+from libs.telemetry import sending
+from libs.telemetry.pools import pool_readings
 from libs.web.access import GUARDS, provide_caller, provide_visitor
 from libs.web.bodies import StrictRequest
 from libs.web.buckets import Buckets, RateLimit
@@ -28,6 +30,7 @@ from libs.web.openapi import Document, build_document
 from libs.web.problems import EXCEPTION_HANDLERS
 from libs.web.sizes import sizes_middleware
 from libs.web.tokens import TokenVerifier
+from libs.web.tracer import RequestTracer
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
@@ -65,7 +68,7 @@ def create_service_app(
 
     Raises `ValueError` when a route names no access rule, or a limit that is not among `limits`.
     """
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
 
     def document() -> Document:
         return build_document(app, title=title)
@@ -76,7 +79,7 @@ def create_service_app(
             health_router(service),
             *documentation_routers(service, document),
         ],
-        lifespan=[_resources(settings), *lifespan],
+        lifespan=[_telemetry(service), _resources(settings), *lifespan],
         dependencies={
             "caller": Provide(provide_caller),
             "visitor": Provide(provide_visitor),
@@ -98,7 +101,7 @@ def create_service_app(
         logging_config=None,
     )
     edge = Edge(app.asgi_handler, allowed_hosts=settings.host_names)
-    app.asgi_handler = edge
+    app.asgi_handler = app.state.tracer = RequestTracer(edge)
     app.state.edge = edge
     app.state.drain_seconds = settings.drain_seconds
     app.state.build_document = document
@@ -107,6 +110,19 @@ def create_service_app(
     _refuse_open_routes(app)
     _refuse_unknown_limits(app)
     return app
+
+
+def _telemetry(service: str) -> Lifespan:
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncGenerator[None]:
+        async with sending(f"{service}-app") as telemetry:
+            app.state.tracer.telemetry = telemetry
+            try:
+                yield
+            finally:
+                app.state.tracer.telemetry = None
+
+    return lifespan
 
 
 def _resources(settings: ServiceSettings) -> Lifespan:
@@ -123,12 +139,14 @@ def _resources(settings: ServiceSettings) -> Lifespan:
         app.state.buckets = buckets
         app.state.readiness_probe = probe
         await verifier.load_revocations()
-        refreshing = asyncio.create_task(verifier.refresh())
+        refreshing = [asyncio.create_task(verifier.refresh())]
+        if (telemetry := app.state.tracer.telemetry) is not None:
+            refreshing.append(asyncio.create_task(telemetry.readings.keep_fresh(pool_readings(pool))))
         try:
             yield
         finally:
             app.state.edge.is_draining = True
-            await end_tasks(refreshing)
+            await end_tasks(*refreshing)
             await buckets.close()
             await probe.close()
             await pool.close()

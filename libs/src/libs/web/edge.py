@@ -1,6 +1,6 @@
 """What happens to every request before its route is looked for, and to every answer on its way out.
 
-Host check, request id, trace, `HEAD` as a `GET` without its body, security headers, `Cache-Control`, entity
+Host check, request id, `HEAD` as a `GET` without its body, security headers, `Cache-Control`, entity
 tags and 304. It wraps the whole application, so that a 404 or 405 of the router's has all of this too.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
 
-from libs.tracing import set_request_id, start_trace
+from libs.tracing import set_request_id
 from libs.web.etags import etag_of, matches
 from libs.web.problems import Problem, send_problem
 
@@ -48,7 +48,6 @@ class Edge:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        start_trace(headers.get(b"traceparent", b"").decode("latin-1"))
         given = headers.get(b"x-request-id", b"")
         request_id = set_request_id(given.decode() if _REQUEST_ID.fullmatch(given) else None)
         answer = _Answer(

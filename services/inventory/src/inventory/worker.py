@@ -5,6 +5,7 @@ from libs.messaging.worker import run_worker
 
 from inventory.consumers import HANDLERS
 from inventory.holds import expire_holds, release_holds_of_cancelled_events
+from inventory.measures import MEASURES
 from inventory.sales import void_orders_of_cancelled_events
 from inventory.settings import settings_of
 
@@ -15,5 +16,6 @@ if __name__ == "__main__":
             service="inventory",
             handlers=HANDLERS,
             sweeps={0.5: [expire_holds, release_holds_of_cancelled_events, void_orders_of_cancelled_events]},
+            measures=MEASURES,
         )
     )

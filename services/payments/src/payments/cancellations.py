@@ -4,7 +4,6 @@ import logging
 from uuid import UUID
 
 from contracts.messages import PaymentSucceeded
-from libs.messaging.outbox import publish
 from libs.postgres import Pool, transaction
 from libs.web.problems import NotFound, TemporarilyUnavailable
 
@@ -12,7 +11,7 @@ from payments.alarms import raise_alarm
 from payments.checkouts import ensure_intent
 from payments.errors import NotYet, OrderNotCancellable
 from payments.models import CancelReason, IntentState, Job, Order, OrderStatus
-from payments.orders import end_unpaid_order, known_order, lock_known_order
+from payments.orders import end_unpaid_order, known_order, lock_known_order, publish_captured
 from payments.queries import jobs, orders
 from payments.stripe_client import StripeGateway, StripeRefused, StripeUnavailable
 
@@ -111,7 +110,7 @@ async def _report_capture(pool: Pool, order_id: UUID, intent: IntentState) -> No
     async with transaction(pool) as conn:
         order = await lock_known_order(conn, order_id)
         if order.status == OrderStatus.PENDING:
-            await publish(
+            await publish_captured(
                 conn,
                 PaymentSucceeded(
                     order_id=order_id,

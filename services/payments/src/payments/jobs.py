@@ -11,7 +11,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 
 from libs.postgres import Pool, is_transient
-from libs.tracing import start_trace
+from libs.tracing import continued, start_trace
 
 from payments.alarms import raise_alarm
 from payments.cancellations import run_cancellation
@@ -62,8 +62,9 @@ class StripeJobs:
     async def _run(self, pool: Pool, job: Job) -> None:
         start_trace(job.traceparent)
         try:
-            async with asyncio.timeout(JOB_SECONDS):
-                await _KINDS[job.kind](pool, self._stripe, job)
+            with continued(job.traceparent, f"job {job.kind}"):
+                async with asyncio.timeout(JOB_SECONDS):
+                    await _KINDS[job.kind](pool, self._stripe, job)
         except LeaseLost:
             log.info("%s of order %s is done elsewhere", job.kind, job.order_id)
         except (NotYet, StripeUnavailable, StripeRefused, TimeoutError) as reason:

@@ -4,9 +4,17 @@ from datetime import UTC, datetime
 from typing import TypedDict
 from uuid import UUID
 
-from contracts.messages import OrderCancelled, OrderExpired, OrderFulfilled, OrderPaid, OrderPlaced
+from contracts.messages import (
+    OrderCancelled,
+    OrderExpired,
+    OrderFulfilled,
+    OrderPaid,
+    OrderPlaced,
+    PaymentSucceeded,
+)
 from libs.messaging.outbox import publish
 from libs.postgres import Conn, Pool
+from libs.tracing import continued, current_traceparent
 
 from payments.errors import MessageContradictsOrder, UnknownOrder
 from payments.models import UNPAID, CancelReason, Order, OrderStatus
@@ -44,6 +52,14 @@ async def publish_placed(conn: Conn, order: Order) -> None:
             expires_at=order.expires_at,
         ),
     )
+
+
+async def publish_captured(conn: Conn, message: PaymentSucceeded) -> None:
+    """Stripe has the money: told in the trace of the order's checkout, whoever learns of it."""
+    learnt_in = current_traceparent()
+    traceparent = await orders.find_traceparent(conn, message.order_id)
+    with continued(traceparent or learnt_in, "payment captured", links=[learnt_in]):
+        await publish(conn, message)
 
 
 async def publish_paid(conn: Conn, order: Order) -> None:

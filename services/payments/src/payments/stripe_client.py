@@ -5,18 +5,23 @@ No caller holds a transaction or a pooled connection while it waits here.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+import re
+from collections.abc import Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import stripe
+from libs.tracing import current_span, step
 
 from payments.models import IntentState, RefundState
 
 log = logging.getLogger(__name__)
 
 NETWORK_RETRIES = 2
+
+_OBJECT_ID = re.compile(r"/(?:pi|re|ch)_\w+")
 
 T = TypeVar("T")
 
@@ -47,7 +52,7 @@ class StripeGateway:
 
     def __init__(self, *, secret_key: str, api_base: str | None, timeout_seconds: float) -> None:
         stripe.enable_telemetry = False
-        self._http = stripe.HTTPXClient(timeout=timeout_seconds)
+        self._http = _RecordedClient(timeout=timeout_seconds)
         self._client = stripe.StripeClient(
             secret_key,
             base_addresses={"api": api_base.rstrip("/")} if api_base else None,
@@ -172,6 +177,26 @@ class StripeGateway:
             if status == 409 or status < 400:
                 raise StripeUnavailable(f"{status}: {_one_line(error)}") from None
             raise StripeRefused(status=status, code=error.code, detail=_one_line(error)) from None
+
+
+class _RecordedClient(stripe.HTTPXClient):
+    """Each request of recorded work is a span of it: never its headers, which hold the key, nor its body."""
+
+    async def request_async(
+        self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        address = urlsplit(url)
+        path = _OBJECT_ID.sub("/{id}", address.path)
+        about = {
+            "http.request.method": method.upper(),
+            "server.address": address.hostname or "",
+            "url.template": path,
+        }
+        with step(f"{method.upper()} {path}", kind="client", attributes=about):
+            answer = await super().request_async(method, url, headers, post_data)
+            if (span := current_span()) is not None:
+                span.set_attribute("http.response.status_code", answer[1])
+            return answer
 
 
 def _one_line(error: stripe.StripeError) -> str:

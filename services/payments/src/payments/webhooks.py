@@ -11,13 +11,13 @@ from uuid import UUID
 import msgspec
 import stripe
 from contracts.messages import PaymentSucceeded
-from libs.messaging.outbox import publish
 from libs.postgres import Conn, Pool, transaction
 from libs.web.problems import InvalidRequest
 from msgspec import Struct
 
 from payments.alarms import raise_alarm
 from payments.errors import InvalidSignature
+from payments.orders import publish_captured
 from payments.queries import jobs
 from payments.queries import payments as queries
 
@@ -110,7 +110,7 @@ async def _pass_on_capture(conn: Conn, event: _Event, subject: _Object) -> None:
         raise InvalidRequest.at(
             "/data/object", "a succeeded PaymentIntent has an id, an amount and a currency"
         )
-    await publish(
+    await publish_captured(
         conn,
         PaymentSucceeded(
             order_id=order_id,

@@ -261,3 +261,9 @@ async def release_holds_of_cancelled_events(conn: Conn, *, limit: int) -> list[E
             {"limit": limit},
         )
         return await cursor.fetchall()
+
+
+async def count_active_holds(conn: Conn) -> int:
+    cursor = await conn.execute("SELECT count(*) FROM holds WHERE status = 'active' AND expires_at > now()")
+    row = await cursor.fetchone()
+    return row[0] if row else 0

@@ -197,3 +197,10 @@ async def find_ticket_use(
     )
     row = await cursor.fetchone()
     return (row[0], row[1]) if row else None
+
+
+async def count_sold_seats(conn: Conn) -> int:
+    """Read from the index of valid tickets, not from all seats."""
+    cursor = await conn.execute("SELECT count(*) FROM tickets WHERE status <> 'void'")
+    row = await cursor.fetchone()
+    return row[0] if row else 0

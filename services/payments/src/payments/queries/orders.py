@@ -70,6 +70,13 @@ async def find_order(conn: Conn, order_id: UUID) -> Order | None:
     return await _one(conn, f"SELECT {_COLUMNS} FROM orders WHERE id = %(id)s", {"id": order_id})
 
 
+async def find_traceparent(conn: Conn, order_id: UUID) -> str | None:
+    """Of the checkout that made the order."""
+    cursor = await conn.execute("SELECT traceparent FROM orders WHERE id = %s", [order_id])
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
 async def find_own_order(conn: Conn, order_id: UUID, *, user_id: UUID) -> Order | None:
     return await _one(
         conn,
