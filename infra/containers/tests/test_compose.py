@@ -147,6 +147,7 @@ def test_networks_let_each_reach_what_it_needs() -> None:
     assert {name for name, options in networks.items() if not (options or {}).get("internal")} == {
         "edge",
         "local",
+        "monitor",
         "stripe",
     }
     members = {
@@ -159,7 +160,8 @@ def test_networks_let_each_reach_what_it_needs() -> None:
     assert members["back"] == {"postgres", "redis", "kafka", *PROCESSES, *JOBS}
     assert members["telemetry"] == {"jaeger", "prometheus", *PROCESSES}
     assert members["stripe"] == {"payments-app", "payments-worker", "stripe"}
-    assert members["local"] == {"postgres", "redis", "kafka", "jaeger", "prometheus"}
+    assert members["local"] == {"postgres", "redis", "kafka"}
+    assert members["monitor"] == {"jaeger", "prometheus"}
     assert networks["local"]["driver_opts"] == {
         "com.docker.network.bridge.enable_icc": "false",
         "com.docker.network.bridge.enable_ip_masquerade": "false",

@@ -38,6 +38,8 @@ class RequestCounts:
     def metrics(self) -> list[Metric]:
         now = time.time_ns()
         series = list(self._series.items())
+        if not series:  # without points they would be refused
+            return []
         durations = [
             HistogramDataPoint(
                 attributes={**_labels(key), "url.scheme": "http"},
