@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 # `ready` is the part of `setup` that the stack needs.
-.PHONY: help ready demo setup up down reset status logs dlq rebuild env run start stop restart topics tail audit test postman faults check fmt contracts contracts-release openapi
+.PHONY: help ready demo setup up down reset status logs dlq rebuild env run start stop restart topics tail audit test postman faults fuzz check fmt contracts contracts-release openapi
 MAKEFLAGS += --no-print-directory
 
 PYTHON_BIN := .venv/bin
@@ -106,6 +106,10 @@ faults: setup ## Everything dies under load, nothing is lost: make faults [SECON
 	@$(EMBEDDED) classes
 	@SECONDS="$(SECONDS)" SEED="$(SEED)" ALL="$(ALL)" BUYERS="$(BUYERS)" \
 		KAFKA_AWAY_SECONDS="$(KAFKA_AWAY_SECONDS)" exec $(PYTHON_BIN)/python -m tests.faults
+
+fuzz: setup ## Made-up requests after the OpenAPI documents, at a stack of their own: make fuzz [CASES=20000] [SEED=7]
+	@$(EMBEDDED) classes
+	@CASES="$(CASES)" SEED="$(SEED)" exec $(PYTHON_BIN)/python -m tests.fuzz
 
 openapi: setup ## Write the merged OpenAPI document and the page of error codes, from the code
 	@$(PYTHON_BIN)/python -m embedded.openapi

@@ -91,6 +91,7 @@ async def test_every_answer_says_how_it_is_to_be_treated(
     assert answer.headers["x-frame-options"] == "DENY"
     assert answer.headers["referrer-policy"] == "no-referrer"
     assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["server"] == "ticketing"
     assert "strict-transport-security" not in answer.headers
     assert answer.headers["cache-control"] == (
         "public, max-age=60" if path == "/openapi.json" else "private, no-store"
@@ -172,6 +173,41 @@ async def test_next_page_is_linked(client: httpx.AsyncClient) -> None:
     assert len(page.json()) == 2
     assert page.headers["link"] == '</things?limit=2&cursor=1>; rel="next"'
     assert "link" not in (await client.get("/things?limit=5")).headers
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("limit=2&limit=2", 400),
+        ("limit=2&limit=null", 400),
+        ("limit=null", 400),
+        ("cursor=null", 400),
+        ("limit=0", 400),
+        ("limit=1001", 400),
+        ("limit=", 400),
+        ("cursor=x", 400),
+        ("limit=2&other=1&other=null", 200),
+    ],
+)
+async def test_query_parameter_has_one_value_of_its_type(
+    client: httpx.AsyncClient, query: str, status: int
+) -> None:
+    answer = await client.get(f"/things?{query}")
+    assert answer.status_code == status
+    if status == 400:
+        [error] = answer.json()["errors"]
+        assert error["pointer"] == f"query/{query.partition('=')[0]}"
+
+
+async def test_options_name_every_method_of_the_path(client: httpx.AsyncClient) -> None:
+    for path, methods in (("/things", "GET, HEAD, OPTIONS"), ("/mine", "GET, HEAD, OPTIONS, PATCH")):
+        answer = await client.options(path)
+        assert (answer.status_code, answer.headers["allow"]) == (204, methods)
+        refused = await client.put(path)
+        assert (refused.status_code, sorted(refused.headers["allow"].split(", "))) == (
+            405,
+            methods.split(", "),
+        )
 
 
 async def test_browsers_of_the_frontends_may_call_and_no_others(client: httpx.AsyncClient) -> None:

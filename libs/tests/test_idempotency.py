@@ -192,6 +192,21 @@ async def test_request_whose_process_died_runs_again_as_the_same_attempt(
     assert (await make_under("k")).json() == {"id": str(first.id)}
 
 
+async def test_slow_run_renews_its_lock_and_its_answer_is_kept(
+    make_under: Make, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "RENEW_SECONDS", 0.05)
+    slow = asyncio.ensure_future(make_under("k", {"seconds": 1.5}))
+    locks: set[Any] = set()
+    async with asyncio.timeout(5):
+        while len(locks) < 3:
+            locks |= set(execute(environment, "SELECT locked_until FROM idempotency_keys WHERE key = 'k'"))
+            await asyncio.sleep(0.01)
+    assert (await make_under("k", {"seconds": 1.5})).status_code == 409
+    first, again = await slow, await make_under("k", {"seconds": 1.5})
+    assert (first.json(), again.headers["idempotent-replayed"]) == (again.json(), "true")
+
+
 async def test_run_that_was_overtaken_does_not_replace_the_answer(
     make_under: Make, environment: dict[str, str]
 ) -> None:

@@ -125,6 +125,42 @@ async def test_emptied_redis_is_no_error(buckets: Buckets, backing: dict[str, st
     assert await given(buckets, one)
 
 
+async def test_bug_while_redis_is_asked_reaches_those_who_asked_and_nobody_waits_for_ever(
+    buckets: Buckets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer_nonsense(*_: Any) -> bytes:
+        await asyncio.sleep(0)
+        return b"1 nan"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(buckets, "_take", answer_nonsense)
+        async with asyncio.timeout(5):
+            asking = (given(buckets, bucket(1)) for _ in range(300))  # more than one round trip
+            answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert {type(each) for each in answers} == {ValueError}
+    assert await given(buckets, bucket(1))
+
+
+@pytest.mark.parametrize("turns", [1, 2], ids=["before Redis is asked", "while Redis is asked"])
+async def test_who_still_waits_when_all_ends_is_let_go(
+    backing: dict[str, str], monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    async with buckets_at(backing["REDIS_URL"]) as buckets:
+        monkeypatch.setattr(buckets, "_take", lambda *_: asyncio.sleep(3600))  # pyright: ignore[reportUnknownLambdaType]
+        waiting = [asyncio.create_task(buckets.take(bucket(1))) for _ in range(300)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(each) for each in ended} == {asyncio.CancelledError}
+
+
+@pytest.mark.parametrize(("quota", "seconds"), [(0, 60), (-1, 60), (1, 0), (1, -1), (2, 0.000_001)])
+def test_limit_that_limits_nothing_is_refused(quota: int, seconds: float) -> None:
+    with pytest.raises(ValueError, match="the limit 'test' is none"):
+        RateLimit("test", quota, seconds)
+
+
 async def test_nobody_waits_for_a_redis_that_is_away_and_its_return_is_noticed(
     own_redis: Stack, caplog: pytest.LogCaptureFixture
 ) -> None:

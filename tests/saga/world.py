@@ -255,7 +255,8 @@ class World:
             return
         code = self._services.keys.sign(rows[0][0], event_id=self.event_id)
         with suppress(AlreadyCheckedIn, TicketVoid):
-            await check_in(self._services.inventory, code, keys=self._services.keys)
+            attempt = Attempt(new_id(), is_repeat=False)
+            await check_in(self._services.inventory, code, keys=self._services.keys, attempt=attempt)
 
     async def change_price(self, amount_minor: int) -> None:
         self._price = amount_minor

@@ -57,7 +57,7 @@ OWN: dict[tuple[str, str], dict[str, str]] = {
         "section_prices": "S",
         "event_seats": "S U(hold_id)",
         "holds": "S I U",
-        "tickets": "S U(checked_in_at,status)",
+        "tickets": "S U(check_in_id,checked_in_at,status)",
         "ticket_keys": "S I U(withdrawn_at)",
     },
     ("inventory", "worker"): {

@@ -13,9 +13,15 @@ from tests.system.shop import Shop, Worker, open_shop
 
 
 @pytest.fixture(scope="session")
-def shop() -> Iterator[Shop]:
+def stack() -> Iterator[Stack]:
     """Shared by all workers of the run."""
-    with shared_stack("system", PARTS) as stack, open_shop(stack.environment()) as shop:
+    with shared_stack("system", PARTS) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def shop(stack: Stack) -> Iterator[Shop]:
+    with open_shop(stack.environment()) as shop:
         yield shop
 
 

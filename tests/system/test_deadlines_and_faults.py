@@ -1,12 +1,19 @@
 """Deadlines that pass for real, late payments, and parts that are away in the middle of a purchase."""
 
+import itertools
 import os
+import secrets
 import signal
-from collections.abc import Iterator
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
+from embedded.settings import SERVICES
 from embedded.stack import Stack
 
 from tests.system.shop import Client, Shop, Worker, eventually
@@ -171,3 +178,57 @@ def test_redis_may_be_away(hasty_shop: Shop, hasty_stack: Stack) -> None:
     eventually(
         lambda: hasty_shop.admin.get("/catalog/ready").get("degraded"), until=lambda names: names == ["redis"]
     )
+
+
+def hammer(
+    request: Callable[[], httpx.Request], answers: list[httpx.Response], over: threading.Event
+) -> None:
+    with httpx.Client(timeout=30, trust_env=False) as http:
+        while not over.is_set():
+            answers.append(http.send(request()))
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_restart_of_an_app_under_load_costs_no_request(
+    hasty_shop: Shop, hasty_stack: Stack, service: str
+) -> None:
+    """SIGTERM: whatever it has taken it answers, and nothing is done that is answered otherwise."""
+    buyer, mark = hasty_shop.buyer(), secrets.token_hex(4)
+    numbers = itertools.count()
+
+    def request() -> httpx.Request:
+        url = hasty_shop.environment["GATEWAY_URL"]
+        match service:
+            case "catalog":
+                body = {"name": "N", "email": "o@example.com", "slug": f"{mark}-{next(numbers)}"}
+                return httpx.Request("POST", f"{url}/organizers", json=body, headers=hasty_shop.admin.headers)
+            case _:
+                path = {"auth": "/auth/me", "inventory": "/reservations", "payments": "/orders"}[service]
+                return httpx.Request("GET", f"{url}{path}", headers=buyer.headers)
+
+    before, over = hasty_stack.supervisor.processes()[service].pid, threading.Event()
+    assert before
+    answers: list[httpx.Response] = []
+    with ThreadPoolExecutor(8) as threads:
+        running = [threads.submit(hammer, request, answers, over) for _ in range(8)]
+        try:
+            eventually(lambda: len(answers), until=lambda number: number > 100)
+            os.kill(before, signal.SIGTERM)
+            eventually(
+                lambda: (hasty_stack.supervisor.processes()[service].pid, hasty_stack.trouble(service)),
+                until=lambda seen: seen[0] != before and seen[1] is None,
+            )
+        finally:
+            over.set()
+        for each in running:
+            each.result()
+    done = [answer for answer in answers if answer.status_code < 300]
+    # Of a restart that takes longer than the gateway waits.
+    later = [answer for answer in answers if answer.status_code == 503]
+    assert len(done) + len(later) == len(answers), Counter(answer.status_code for answer in answers)
+    assert {answer.json()["code"] for answer in later} <= {"temporarily_unavailable"}
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in later)
+    assert len(done) > 100
+    if service == "catalog":
+        made = [each["slug"] for each in hasty_shop.admin.get("/organizers") if each["slug"].startswith(mark)]
+        assert len(made) == len(done)

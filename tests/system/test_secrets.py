@@ -1,6 +1,7 @@
-"""Every answer of a whole sale, searched for what nobody, or nobody else, may see."""
+"""Every answer and every log of a whole sale, searched for what nobody, or nobody else, may see."""
 
 import base64
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,8 +10,11 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from embedded.stack import Stack
 
 from tests.system.shop import ADMIN, Client, Shop, Stripe, eventually
+
+CARD = "4242 4242 4242 4242"
 
 
 @dataclass
@@ -56,6 +60,8 @@ class Run:
     ada: Person
     bob: Person
     order: dict[str, Any]
+    used: dict[str, set[str]]
+    """What was said to the system and is nobody else's business, by kind."""
 
 
 def make_person(http: httpx.Client, recorder: Recorder, name: str) -> Person:
@@ -89,6 +95,8 @@ def run(shop: Shop) -> Iterator[Run]:
         ada.client.order_becomes(order, "fulfilled")
         [ticket] = eventually(lambda: ada.client.tickets(order), until=lambda seen: len(seen) == 1)
         other = ada.client.check_out(ada.client.hold(event, loud.seats(event)[:1]))
+        declined = loud.stripe.confirm(other, "pm_card_visa_chargeDeclined")
+        assert declined.status_code == 402
         ada.client.call("POST", f"/orders/{other['orderId']}/cancel")
         gift = bob.client.check_out(bob.client.hold(free, loud.seats(free)[:1]))
         [used] = eventually(lambda: bob.client.tickets(gift), until=lambda seen: len(seen) == 1)
@@ -125,14 +133,37 @@ def run(shop: Shop) -> Iterator[Run]:
             anyone.request("POST", "/auth/refresh", {"refreshToken": [token]})
         http.post("/auth/login", content=f'{{"email": "{ada.email}", "password": "{ada.password}"')
         http.post("/orders/webhook", content=b"{}", headers={"Stripe-Signature": "t=1,v1=0"})
+        http.post("/orders/webhook", content=CARD.encode(), headers={"Stripe-Signature": ada.email})
+        for body in (
+            {"reservationId": CARD},
+            {"reservationId": ticket["id"], "email": f"{CARD} {ada.email}"},
+        ):
+            ada.client.request("POST", "/orders/checkout", body)
+        loud.admin.request("POST", "/tickets/check-in", {"qrPayload": used["qrPayload"] + "x"})
+        loud.admin.request("POST", "/tickets/check-in", {"qrPayload": [used["qrPayload"]]})
+        loud.admin.request("POST", "/organizers", {"email": ada.email, "name": ada.password, "slug": CARD})
+        for path in (f"/events/{CARD}", f"/events?cursor={ada.email}", f"/auth/me?token={ada.password}"):
+            http.get(path, headers={"Authorization": f"Bearer {ada.session['token']}x"})
         bob.client.request("POST", "/auth/password", {"currentPassword": ada.password, "newPassword": "x"})
+        sessions = [ada.session, bob.session, admin_session]
         for person in (ada, bob):
             login = {"email": person.email, "password": person.password}
             fresh = anyone.call("POST", "/auth/login", login)
             renewed = anyone.call("POST", "/auth/refresh", {"refreshToken": fresh["refreshToken"]})
             anyone.call("POST", "/auth/logout", {"refreshToken": renewed["refreshToken"]}, expect=204)
+            sessions += [fresh, renewed]
         loud.admin.call("PATCH", f"/auth/users/{ada.client.id}", {"role": "user"})
-        yield Run(recorder, ada, bob, order)
+        sold = (order, other, gift)
+        used_up = {
+            "password": {ada.password, bob.password, ADMIN["password"]},
+            "e-mail address": {ada.email, bob.email},
+            "access token": {each["token"] for each in sessions},
+            "refresh token": {each["refreshToken"] for each in sessions},
+            "ticket code": {ticket["qrPayload"], used["qrPayload"]},
+            "client secret": {each["clientSecret"] for each in sold if each["clientSecret"]},
+            "card": {CARD, CARD.replace(" ", "")},
+        }
+        yield Run(recorder, ada, bob, order, used_up)
 
 
 def spellings(secret: bytes) -> set[str]:
@@ -186,8 +217,24 @@ def test_no_answer_of_a_whole_sale_has_a_secret_or_somebody_elses_data(shop: Sho
     assert heard(run.order["clientSecret"]) == {("ada", "POST /orders/checkout")}
 
 
+def test_no_log_of_a_whole_sale_has_a_secret_or_an_address(shop: Shop, stack: Stack, run: Run) -> None:
+    logs = {path.name: path.read_text(errors="replace") for path in stack.settings.logs.glob("*.log*")}
+    for process in stack.programs:
+        assert f"{process}.log" in logs
+    # The requests were logged, and the stored secrets are looked for as well.
+    assert re.search(r"trace=[0-9a-f]{32}", logs["auth.log"])
+    found = [
+        (kind, name)
+        for kind, texts in {**run.used, **stored_secrets(shop.environment)}.items()
+        for text in texts
+        for name, log in logs.items()
+        if text in log
+    ]
+    assert found == []
+
+
 def test_no_answer_tells_of_the_inside(run: Run) -> None:
-    words = ("Traceback", "psycopg", "litestar", "msgspec", "aiokafka", "SELECT ", "site-packages")
+    words = ("Traceback", "psycopg", "litestar", "msgspec", "aiokafka", "granian", "SELECT ", "site-packages")
     for each in run.recorder.heard:
         if not each.request.endswith("openapi.json"):
             assert not [word for word in words if word in each.text], (each.request, each.text[:500])

@@ -1,13 +1,16 @@
 """Tickets: codes that nobody else can make, one admission each."""
 
 import asyncio
+from typing import Any
 
 import httpx
 import psycopg
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from inventory.ticket_codes import sign_code
 from libs.ids import new_id
 from libs.testing import Tokens
+from libs.web import idempotency
 
 from services.inventory.tests.support import Buyer, Deliver, OnSale, paid
 
@@ -32,6 +35,36 @@ async def test_fifty_scanners_admit_a_ticket_once(
     assert (len(admitted), len(refused)) == (1, 49)
     assert admitted[0]["ticket"]["status"] == "checked_in"
     assert {each["checkedInAt"] for each in refused} == {admitted[0]["checkedInAt"]}
+
+
+async def test_check_in_that_was_cut_off_is_told_again_to_its_scanner_alone(
+    client: httpx.AsyncClient,
+    tokens: Tokens,
+    buyer: Buyer,
+    deliver: Deliver,
+    on_sale: OnSale,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first run admits and dies before its answer is stored."""
+    ticket = await one_ticket(buyer, deliver, on_sale)
+    body = {"qrPayload": ticket["qrPayload"]}
+    door = {**tokens.issue(role="scanner"), "Idempotency-Key": "first"}
+
+    async def die(*_: Any) -> None:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(idempotency._Answers, "keep", die)  # pyright: ignore[reportPrivateUsage]
+        with pytest.raises(asyncio.CancelledError):
+            await client.post("/tickets/check-in", json=body, headers=door)
+    with psycopg.connect(environment["ADMIN_DATABASE_URL"]) as conn:
+        conn.execute("UPDATE inventory.idempotency_keys SET locked_until = '-infinity'")
+    other = await client.post("/tickets/check-in", json=body, headers={**door, "Idempotency-Key": "second"})
+    again = await client.post("/tickets/check-in", json=body, headers=door)
+    assert (other.status_code, again.status_code) == (409, 200)
+    assert again.json()["checkedInAt"] == other.json()["checkedInAt"]
+    assert again.json()["ticket"]["status"] == "checked_in"
 
 
 async def test_check_in_refuses_buyers_and_codes_that_are_not_ours(

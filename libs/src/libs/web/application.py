@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Response
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
@@ -28,6 +29,7 @@ from libs.web.idempotency import idempotency_middleware, provide_attempt
 from libs.web.limits import RequestLimits, limits_middleware
 from libs.web.openapi import Document, build_document
 from libs.web.problems import EXCEPTION_HANDLERS
+from libs.web.queries import queries_middleware
 from libs.web.sizes import sizes_middleware
 from libs.web.tokens import TokenVerifier
 from libs.web.tracer import RequestTracer
@@ -88,7 +90,7 @@ def create_service_app(
         exception_handlers=EXCEPTION_HANDLERS,
         request_class=StrictRequest,
         request_max_body_size=settings.body_limit,
-        middleware=[sizes_middleware, limits_middleware, idempotency_middleware],
+        middleware=[sizes_middleware, limits_middleware, queries_middleware, idempotency_middleware],
         cors_config=CORSConfig(
             allow_origins=settings.allowed_origins,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
@@ -107,6 +109,7 @@ def create_service_app(
     app.state.build_document = document
     app.state.freshness_gate = FreshnessGate()
     app.state.request_limits = RequestLimits(settings, limits)
+    _tell_all_methods(app)
     _refuse_open_routes(app)
     _refuse_unknown_limits(app)
     return app
@@ -152,6 +155,22 @@ def _resources(settings: ServiceSettings) -> Lifespan:
             await pool.close()
 
     return lifespan
+
+
+def _tell_all_methods(app: Litestar) -> None:
+    """Litestar's `OPTIONS` tells those of the first handler of a path alone, and no `HEAD`."""
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            methods = {*route.methods, *(["HEAD"] if "GET" in route.methods else [])}
+            options, _ = route.route_handler_map["OPTIONS"]
+            options._fn = _options(", ".join(sorted(methods)))  # pyright: ignore[reportPrivateUsage]
+
+
+def _options(allowed: str) -> Any:
+    def answer(**_: object) -> Response[None]:
+        return Response(None, status_code=204, headers={"Allow": allowed}, media_type="text/plain")
+
+    return answer
 
 
 def _refuse_open_routes(app: Litestar) -> None:

@@ -39,6 +39,14 @@ class RateLimit(Struct, frozen=True):
     by_network: bool = False
     """Counted by the client's network, whoever is logged in; otherwise by user, or else by address."""
 
+    def __post_init__(self) -> None:
+        # A token that takes no time to come back is no limit, and the script would divide by zero.
+        if self.quota < 1 or self.window_seconds * 1_000_000 < self.quota:
+            raise ValueError(
+                f"the limit {self.name!r} is none: {self.quota} in {self.window_seconds} s; at least one, and"
+                " at most one in a microsecond"
+            )
+
     @property
     def numbers(self) -> str:
         """For the script: microseconds for a token to come back, and how many there are."""
@@ -99,6 +107,7 @@ class Buckets:
         running = [task for task in (self._asking, self._looking) if task is not None]
         if running:
             await end_tasks(*running)
+        _let_go(self._waiting)
         await self._redis.aclose()
 
     async def _ask(self, buckets: Sequence[Bucket], tokens: int) -> Verdict | None:
@@ -111,15 +120,23 @@ class Buckets:
         return await verdict
 
     async def _ask_for_all(self) -> None:
+        together: list[_Request] = []
         try:
             while self._waiting:
                 together, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
-                verdicts = await self._verdicts(together)
+                try:
+                    verdicts = await self._verdicts(together)
+                except Exception as error:  # a bug: it reaches those who asked, and the next ones ask anew
+                    for request in together:
+                        if not request.verdict.done():
+                            request.verdict.set_exception(error)
+                    continue
                 for request, verdict in zip(together, verdicts, strict=True):
                     if not request.verdict.done():  # whoever asked may have gone
                         request.verdict.set_result(verdict)
         finally:
             self._asking = None
+            _let_go(together)  # whose verdict is not there because this was cancelled
 
     async def _verdicts(self, together: Sequence[_Request]) -> Sequence[Verdict | None]:
         if self._looking is not None:
@@ -156,6 +173,11 @@ class Buckets:
             log.warning("Redis is back: requests are limited, passwords are checked")
             self._looking = None
             return
+
+
+def _let_go(requests: Sequence[_Request]) -> None:
+    for request in requests:
+        request.verdict.cancel()
 
 
 def _seconds(microseconds: int) -> int:

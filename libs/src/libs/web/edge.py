@@ -13,6 +13,8 @@ from libs.tracing import set_request_id
 from libs.web.etags import etag_of, matches
 from libs.web.problems import Problem, send_problem
 
+# In place of the name of the application server.
+SERVER = b"ticketing"
 # Of JSON and pictures. The documentation page says what it needs itself.
 CONTENT_SECURITY_POLICY = b"default-src 'none'; frame-ancestors 'none'"
 _SECURITY_HEADERS = (
@@ -116,7 +118,7 @@ class _Answer:
 
     def _complete(self, message: HTTPResponseStartEvent) -> dict[bytes, bytes]:
         headers = {name.lower(): value for name, value in message["headers"]}
-        added = [*_SECURITY_HEADERS, (b"x-request-id", self._request_id)]
+        added = [*_SECURITY_HEADERS, (b"server", SERVER), (b"x-request-id", self._request_id)]
         # What says nothing of it is somebody's own, an error, or not to be kept for another reason.
         if b"cache-control" not in headers:
             added.append((b"cache-control", b"private, no-store"))
@@ -140,5 +142,5 @@ class _Answer:
         if self._known_tags is None or not matches(tag.decode(), self._known_tags.decode("latin-1")):
             return False
         start["status"] = 304
-        start["headers"] = [each for each in start["headers"] if not each[0].startswith(b"content-l")]
+        start["headers"] = [each for each in start["headers"] if each[0].lower() != b"content-length"]
         return True

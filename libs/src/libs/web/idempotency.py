@@ -5,10 +5,11 @@ still runs, 409. Answers are kept for 24 hours; of the body only a digest is. `/
 the header.
 
 Errors of ours (5xx), a refused token and 429 are not kept: a retry runs anew. So does one whose first run was
-cut off, once its lock is over. That run may have committed, so what a request makes gets the id of its
-`Attempt`, the same in every run, and a use case that is told of a repetition looks for it first.
+cut off: a run renews its lock as long as it lives. It may have committed, so what a request makes gets the id
+of its `Attempt`, the same in every run, and a use case that is told of a repetition looks for it first.
 """
 
+import asyncio
 import hashlib
 import logging
 from datetime import datetime
@@ -33,7 +34,8 @@ log = logging.getLogger(__name__)
 HEADER = b"idempotency-key"
 MAX_KEY_LENGTH = 255
 MAX_BODY_BYTES = 4 * 1_048_576
-LOCK_SECONDS = 30
+LOCK_SECONDS = 5.0
+RENEW_SECONDS = 1.5
 
 _IGNORED_PATHS = ("/auth/", "/orders/webhook")
 _KEPT_HEADERS = (b"content-type", b"cache-control", b"etag", b"link", b"location")
@@ -49,7 +51,7 @@ class IdempotencyKeyReused(Problem):
 
 
 class RequestInProgress(Problem):
-    """The first request with this `Idempotency-Key` is still running, or was cut off less than 30 s ago."""
+    """The first request with this `Idempotency-Key` is still running, or was cut off less than 5 s ago."""
 
     code = "request_in_progress"
     status = 409
@@ -118,6 +120,8 @@ class _Answers:
         self._pool = pool
         self._row = {"user_id": caller.user_id, "key": key, "digest": digest}
         self._locked_until: datetime | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self.is_over = asyncio.Event()
 
     async def claim(self) -> Attempt | None:
         """None when this request is not the one to run: the first, or the next after one that was cut off."""
@@ -146,7 +150,30 @@ class _Answers:
         if row is None:
             return None
         self._locked_until = row[2]
+        self._renewing = asyncio.create_task(self._renew())
         return Attempt(row[0], is_repeat=row[1])
+
+    async def _renew(self) -> None:
+        """Keeps the lock until all is over."""
+        while not await _is_set_within(self.is_over, RENEW_SECONDS):
+            try:
+                async with self._pool.connection() as conn:
+                    cursor = await conn.execute(
+                        """
+                        UPDATE idempotency_keys
+                           SET locked_until = clock_timestamp() + make_interval(secs => %(lock_seconds)s)
+                         WHERE user_id = %(user_id)s AND key = %(key)s AND locked_until = %(locked_until)s
+                        RETURNING locked_until
+                        """,
+                        {**self._row, "locked_until": self._locked_until, "lock_seconds": LOCK_SECONDS},
+                    )
+                    row: tuple[datetime] | None = await cursor.fetchone()  # pyright: ignore[reportAssignmentType]
+            except (psycopg.Error, PoolTimeout, TooManyRequests) as error:
+                log.warning("the lock of an Idempotency-Key was not renewed: %s", error)
+                continue
+            if row is None:  # overtaken
+                return
+            self._locked_until = row[0]
 
     async def keep(self, status: int, headers: dict[str, str], body: bytes) -> None:
         await self._finish(
@@ -170,6 +197,9 @@ class _Answers:
         )
 
     async def _finish(self, statement: Any, more: dict[str, Any]) -> None:
+        self.is_over.set()
+        if self._renewing is not None:
+            await self._renewing  # it may just be changing what the statement looks for
         try:
             async with self._pool.connection() as conn:
                 await conn.execute(statement, {**self._row, "locked_until": self._locked_until, **more})
@@ -209,6 +239,14 @@ class _Answers:
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
+async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
 async def _run(app: ASGIApp, scope: Scope, body: bytes, send: Send, answers: _Answers) -> None:
     status = 500
     headers: dict[str, str] = {}
@@ -241,6 +279,8 @@ async def _run(app: ASGIApp, scope: Scope, body: bytes, send: Send, answers: _An
     except Exception:
         await answers.release()
         raise
+    finally:
+        answers.is_over.set()
 
 
 async def _whole_body(receive: Receive) -> bytes | None:

@@ -362,7 +362,7 @@ _IF_NONE_MATCH: Document = {
     "in": "header",
     "required": False,
     "description": "Entity tags that the client has: 304 when one of them is right.",
-    "schema": {"type": "string", "maxLength": 1000},
+    "schema": {"type": "string"},
 }
 _IDEMPOTENCY_KEY: Document = {
     "name": "Idempotency-Key",

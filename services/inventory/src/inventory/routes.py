@@ -314,9 +314,11 @@ async def get_ticket_qr(
     summary="Admit a ticket",
     opt=describe(NotFound, AlreadyCheckedIn, TicketVoid),
 )
-async def check_in(data: JSONBody[CheckInRequest], state: State) -> CheckInView:
+async def check_in(
+    data: JSONBody[CheckInRequest], attempt: NamedDependency[Attempt], state: State
+) -> CheckInView:
     """200 once; then 409 `already_checked_in` with the first `checkedInAt`."""
-    ticket = await tickets.check_in(state.pool, data.qr_payload, keys=state.ticket_keys)
+    ticket = await tickets.check_in(state.pool, data.qr_payload, keys=state.ticket_keys, attempt=attempt)
     assert ticket.checked_in_at is not None  # noqa: S101  # a CHECK of the table says so
     return CheckInView(ticket=ticket_view(ticket, state), checked_in_at=ticket.checked_in_at)
 

@@ -1,6 +1,7 @@
 """Use cases on tickets: the check-in."""
 
 from libs.postgres import Pool
+from libs.web.idempotency import Attempt
 from libs.web.problems import InvalidRequest, NotFound
 
 from inventory.errors import AlreadyCheckedIn, TicketVoid
@@ -10,8 +11,9 @@ from inventory.ticket_codes import InvalidTicketCode
 from inventory.ticket_keys import TicketKeys
 
 
-async def check_in(pool: Pool, code: str, *, keys: TicketKeys) -> Ticket:
-    """Admits a ticket, exactly once however many scanners read it at the same moment.
+async def check_in(pool: Pool, code: str, *, keys: TicketKeys, attempt: Attempt) -> Ticket:
+    """Admits a ticket, exactly once however many scanners read it at the same moment. An attempt that has
+    admitted it before is told so again.
 
     Raises `InvalidRequest`, `NotFound`, `AlreadyCheckedIn` or `TicketVoid`.
     """
@@ -20,7 +22,9 @@ async def check_in(pool: Pool, code: str, *, keys: TicketKeys) -> Ticket:
     except InvalidTicketCode as error:
         raise InvalidRequest.at("/qrPayload", str(error)) from None
     async with pool.connection() as conn:
-        ticket = await queries.check_in_ticket(conn, ticket_id, event_id=event_id)
+        ticket = await queries.check_in_ticket(
+            conn, ticket_id, event_id=event_id, check_in_id=attempt.id, is_repeat=attempt.is_repeat
+        )
         if ticket is not None:
             return ticket
         use = await queries.find_ticket_use(conn, ticket_id, event_id=event_id)

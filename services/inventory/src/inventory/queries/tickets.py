@@ -171,18 +171,28 @@ async def list_tickets_of_user(
         return await cursor.fetchall()
 
 
-async def check_in_ticket(conn: Conn, ticket_id: UUID, *, event_id: UUID) -> Ticket | None:
-    """The ticket when this very call admitted it."""
+async def check_in_ticket(
+    conn: Conn, ticket_id: UUID, *, event_id: UUID, check_in_id: UUID, is_repeat: bool
+) -> Ticket | None:
+    """The ticket when this very call admitted it; of a repetition, also when the call before did."""
     async with conn.cursor(row_factory=class_row(Ticket)) as cursor:
         await cursor.execute(
             """
             UPDATE tickets
-               SET status = 'checked_in', checked_in_at = clock_timestamp()
-             WHERE event_id = %(event_id)s AND ticket_id = %(ticket_id)s AND status = 'issued'
+               SET status = 'checked_in', check_in_id = %(check_in_id)s,
+                   checked_in_at = coalesce(checked_in_at, clock_timestamp())
+             WHERE event_id = %(event_id)s AND ticket_id = %(ticket_id)s
+               AND (status = 'issued'
+                    OR (%(is_repeat)s AND status = 'checked_in' AND check_in_id = %(check_in_id)s))
             RETURNING event_id, ticket_id, order_id, user_id, seat_id, section, row_name, seat_number,
                       status, issued_at, checked_in_at
             """,
-            {"event_id": event_id, "ticket_id": ticket_id},
+            {
+                "event_id": event_id,
+                "ticket_id": ticket_id,
+                "check_in_id": check_in_id,
+                "is_repeat": is_repeat,
+            },
         )
         return await cursor.fetchone()
 
