@@ -44,16 +44,23 @@ def test_guesses_from_one_network_lock_nobody_out(shop: Shop) -> None:
     body = {"email": email, "password": password, "name": "O"}
     Client(shop.gateway).call("POST", "/auth/register", body, expect=201)
     attackers, home = new_network(), new_network()
-    with coming_from(shop, f"{attackers}.1") as attacker, ThreadPoolExecutor(8) as threads:
-        guesses = [f"wrong {number}" for number in range(100)]
-        seen = Counter(threads.map(partial(try_log_in, attacker, email), guesses))
-    assert seen == {401: 10, 429: 90}
+    with (
+        coming_from(shop, f"{attackers}.1") as attacker,
+        coming_from(shop, f"{home}.1") as owner,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        guessing = [threads.submit(try_log_in, attacker, email, f"wrong {n}") for n in range(1000)]
+        # In the thick of it.
+        while not all(each.done() for each in guessing):
+            assert try_log_in(owner, email, password) == 200
+        seen = Counter(each.result() for each in guessing)
+    # A guess comes back each 90 s: one may have while this ran.
+    assert seen[401] in (10, 11)
+    assert seen[401] + seen[429] == 1000
     with coming_from(shop, f"{attackers}.2") as neighbour:
         assert try_log_in(neighbour, email, password) == 429
         other = f"other.{secrets.token_hex(6)}@example.com"
         assert try_log_in(neighbour, other, password) == 401, "the account is closed to it, not the shop"
-    with coming_from(shop, f"{home}.1") as owner:
-        assert try_log_in(owner, email, password) == 200
 
 
 def test_every_answer_tells_the_limit_and_a_pretended_address_changes_nothing(shop: Shop) -> None:
@@ -67,12 +74,12 @@ def test_every_answer_tells_the_limit_and_a_pretended_address_changes_nothing(sh
 
 
 def test_user_is_held_to_the_quota_in_parallel_requests(shop: Shop) -> None:
-    event = shop.event(seats=40)
+    event = shop.event(seats=100)
     buyer = shop.buyer()
     bodies = [{"eventId": event["id"], "seatIds": [seat]} for seat in shop.seats(event)]
-    with ThreadPoolExecutor(20) as threads:
+    with ThreadPoolExecutor(100) as threads:
         answers = list(threads.map(partial(buyer.request, "POST", "/reservations"), bodies))
-    assert Counter(each.status_code for each in answers) == {200: 10, 409: 30}
+    assert Counter(each.status_code for each in answers) == {200: 10, 409: 90}
     assert len(shop.seats(event, "reserved")) == 10
 
 

@@ -12,6 +12,10 @@ from msgspec import Meta, Struct
 
 T = TypeVar("T", bound="ServiceSettings")
 
+# Of a limit: no quota is nobody let in, and a token that is back within a microsecond is nobody kept out.
+Quota = Annotated[int, Meta(ge=1, le=1_000_000)]
+WindowMs = Annotated[int, Meta(ge=1000)]
+
 MIN_SECRET_LENGTH = 12
 MIN_DIFFERENT = 6
 _SECRET_FILES = ("DATABASE_URL_FILE", "REDIS_URL_FILE", "_KEY_FILE", "_SECRET_FILE", "_PASSWORD_FILE")
@@ -37,19 +41,19 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, rename="upper"):
     jwks_url: str = "http://127.0.0.1:3011/.well-known/jwks.json"
     frontend_url: str = ""
     allowed_hosts: str = "localhost,127.0.0.1"
-    body_limit: int = 1_048_576
+    body_limit: Annotated[int, Meta(ge=1)] = 1_048_576
     trusted_proxies: str = ""
-    rate_limit_max: Annotated[int, Meta(ge=1)] = 200
-    rate_limit_window_ms: Annotated[int, Meta(ge=1)] = 900_000
+    rate_limit_max: Quota = 200
+    rate_limit_window_ms: WindowMs = 900_000
     log_level: str = "info"
     log_format: Literal["text", "json"] = "text"
     # How long a process that stops still answers before it does not listen any more.
-    drain_seconds: float = 0.5
+    drain_seconds: Annotated[float, Meta(ge=0)] = 0.5
     # The embedded stack alone takes secrets that are weak or known to all.
     environment: Literal["embedded", "production"] = "production"
     outbox_shards: Annotated[int, Meta(ge=1, le=64)] = 1
-    kafka_payment_consumer_max_retries: int = 3
-    kafka_payment_consumer_retry_backoff_ms: int = 100
+    kafka_payment_consumer_max_retries: Annotated[int, Meta(ge=0)] = 3
+    kafka_payment_consumer_retry_backoff_ms: Annotated[int, Meta(ge=0)] = 100
     worker_health_file: str | None = None
 
     def __post_init__(self) -> None:

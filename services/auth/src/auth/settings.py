@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from libs.settings import ServiceSettings, read_settings
+from libs.settings import Quota, ServiceSettings, WindowMs, read_settings
 from msgspec import Meta
 
 
@@ -15,10 +15,10 @@ class Settings(ServiceSettings, frozen=True, kw_only=True, rename="upper"):
     # Each hash takes 19 MiB and 40 ms of a core.
     password_threads: Annotated[int, Meta(ge=1)] = 2
     # Log-ins, and registrations, from one network in a window.
-    auth_rate_limit_max: Annotated[int, Meta(ge=1)] = 10
-    auth_rate_limit_window_ms: Annotated[int, Meta(ge=1)] = 900_000
+    auth_rate_limit_max: Quota = 10
+    auth_rate_limit_window_ms: WindowMs = 900_000
     # Wrong passwords for one account from one network in such a window.
-    login_failures_max: Annotated[int, Meta(ge=1)] = 10
+    login_failures_max: Quota = 10
     # Read by `python -m auth.admin create` alone; it has no default on purpose.
     admin_password: str = ""
 

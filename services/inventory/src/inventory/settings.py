@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from libs.settings import ServiceSettings, read_settings
+from libs.settings import Quota, ServiceSettings, read_settings
 from msgspec import Meta
 
 
@@ -10,7 +10,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True, rename="upper"):
     hold_seconds: Annotated[int, Meta(ge=1)] = 600
     max_held_seats: Annotated[int, Meta(ge=1)] = 10
     # A minute and user.
-    hold_rate_limit_max: Annotated[int, Meta(ge=1)] = 100
+    hold_rate_limit_max: Quota = 100
 
 
 def settings_of(process: Literal["app", "worker"]) -> Settings:
