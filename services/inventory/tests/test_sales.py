@@ -55,13 +55,15 @@ async def test_paid_order_sells_its_seats_and_issues_one_ticket_for_each(
 
 
 async def test_paid_message_delivered_twice_or_to_two_workers_issues_once(
-    buyer: Buyer, deliver: Deliver, on_sale: OnSale
+    buyer: Buyer, deliver: Deliver, on_sale: OnSale, database: Database
 ) -> None:
     hold = await buyer.hold(on_sale.event_id, on_sale.seat_ids[:3])
     order = buyer.order_placed(hold)
     await deliver(order)
     await asyncio.gather(*(deliver(paid(order)) for _ in range(8)))
     assert len(await buyer.tickets(order.order_id)) == 3
+    # Nor was it called a rejected sale, whose money goes back, since its seats are sold by then.
+    assert [type(each) for each in await database.said(order.order_id)] == [TicketsIssued]
 
 
 async def test_release_that_comes_late_leaves_a_sold_seat_sold(

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from contracts.messages import OrderPaid, OrderPlaced
 from libs.ids import new_id
+from libs.postgres import transaction
+from payments.queries import orders
 
 from services.payments.tests.support import (
     PRICE,
@@ -200,6 +202,17 @@ async def test_nobody_checks_out_as_or_for_somebody_else(shop: Shop, buyer: Buye
     assert (await rival.try_checkout(hold)).status_code == 404
     answer = await rival.post("/orders/checkout", original_body(buyer, hold))
     assert answer.status_code == 403
+    async with transaction(shop.app_pool) as conn:  # not even by a way in that forgets to ask
+        stolen = await orders.place_order(
+            conn,
+            new_id(),
+            hold_id=hold.hold_id,
+            user_id=rival.id,
+            email=None,
+            payment_seconds=900,
+            traceparent="",
+        )
+    assert stolen is None
     assert await shop.rows("SELECT count(*) FROM orders") == [(0,)]
 
 

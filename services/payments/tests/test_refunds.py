@@ -4,12 +4,14 @@ import asyncio
 import itertools
 from collections import Counter
 from typing import Any
+from uuid import UUID
 
 import pytest
 from contracts.messages import OrderRefunded, OrderRefundRequested
 from libs.ids import new_id
 from payments import stripe_refunds
 from payments.errors import MessageContradictsOrder
+from payments.models import RefundState
 
 from services.payments.tests.support import (
     Buyer,
@@ -165,7 +167,23 @@ async def test_inventorys_answers_in_any_order_and_doubled_refund_at_most_once(
     assert await shop.account(order) == (order["amountMinor"], order["amountMinor"])
 
 
-async def test_lost_answer_of_a_refund_repeats_its_key(shop: Shop, buyer: Buyer) -> None:
+@pytest.fixture
+def refund_keys(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The idempotency keys under which Stripe was asked for refunds, in this order."""
+    keys: list[str] = []
+    create_refund = shop.stripe.create_refund
+
+    async def note(intent_id: str, *, key: str, order_id: UUID) -> RefundState:
+        keys.append(key)
+        return await create_refund(intent_id, key=key, order_id=order_id)
+
+    monkeypatch.setattr(shop.stripe, "create_refund", note)
+    return keys
+
+
+async def test_lost_answer_of_a_refund_repeats_its_key(
+    shop: Shop, buyer: Buyer, refund_keys: list[str]
+) -> None:
     order = await shop.bought(buyer)
     await shop.deliver(rejected(order))
     shop.fault(after=True, path="refunds", count=3)
@@ -176,6 +194,8 @@ async def test_lost_answer_of_a_refund_repeats_its_key(shop: Shop, buyer: Buyer)
     assert await buyer.status(order) == "refunded"
     assert len(await shop.refunds(order)) == 1
     assert await shop.rows("SELECT refund_attempt FROM payments") == [(1,)]
+    assert len(refund_keys) == 2
+    assert len(set(refund_keys)) == 1
 
 
 async def test_crash_between_refund_and_its_record_refunds_once(
@@ -208,7 +228,9 @@ async def test_definite_error_looks_for_a_refund_and_then_takes_another_key(shop
     assert len(await shop.refunds(order)) == 1
 
 
-async def test_refused_refund_is_tried_again_under_another_key(shop: Shop, buyer: Buyer) -> None:
+async def test_refused_refund_is_tried_again_under_another_key(
+    shop: Shop, buyer: Buyer, refund_keys: list[str]
+) -> None:
     order = await shop.bought(buyer)
     await shop.deliver(rejected(order))
     shop.fault(status=400, path="refunds", count=1)
@@ -218,6 +240,7 @@ async def test_refused_refund_is_tried_again_under_another_key(shop: Shop, buyer
     await shop.run_jobs()
     assert await buyer.status(order) == "refunded"
     assert len(await shop.refunds(order)) == 1
+    assert len(refund_keys) == len(set(refund_keys)) == 2
 
 
 async def test_stripe_away_delays_a_refund_and_raises_an_alarm_by_age(
