@@ -63,7 +63,7 @@ def test_process_of_ours_is_not_root_and_writes_to_memory_alone(name: str) -> No
     assert container["image"] == "ticketing:${TAG:-local}"
 
 
-@pytest.mark.parametrize("name", set(CONTAINERS) - set(JOBS))
+@pytest.mark.parametrize("name", sorted(set(CONTAINERS) - set(JOBS)))
 def test_container_that_stays_is_looked_at_and_started_again(name: str) -> None:
     container = CONTAINERS[name]
     assert container["healthcheck"]["test"]
@@ -103,7 +103,7 @@ def test_only_what_is_known_to_all_is_in_the_file_and_only_for_a_machine_of_ones
         assert "secret123" not in str(CONTAINERS[name])
 
 
-@pytest.mark.parametrize("name", set(CONTAINERS) - {"seed"})
+@pytest.mark.parametrize("name", sorted(set(CONTAINERS) - {"seed"}))
 def test_no_secret_has_a_default(name: str) -> None:
     for variable, value in environment(name).items():
         if not SECRET.search(variable) or value is None:
