@@ -104,3 +104,9 @@ def test_prometheus_has_requests_by_route_and_a_sign_of_life_of_every_process(
         )
     rules = httpx.get(f"{containers.prometheus_url}/api/v1/rules", trust_env=False).json()
     assert any(group["rules"] for group in rules["data"]["groups"])
+
+
+def test_alert_rules_do_what_their_tests_say(containers: Containers) -> None:
+    tests = "/etc/prometheus/rules/tests/ticketing.yml"
+    said = containers.run("exec", "-T", "prometheus", "promtool", "test", "rules", tests)
+    assert "SUCCESS" in said

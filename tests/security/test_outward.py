@@ -15,6 +15,8 @@ OUTWARD = re.compile(
 
 # Which modules may, and to whom: addresses from settings or from the command line.
 ALLOWED = {
+    "libs/src/libs/probe.py": "the process whose health is asked, at an address of the command line",
+    "libs/src/libs/web/serving.py": "nobody: it listens",
     "libs/src/libs/web/tokens.py": "auth's key set",
     "libs/src/libs/web/health.py": "Kafka's port, for readiness",
     "services/inventory/src/inventory/verify_ticket.py": "the command's --keys; no part of the service",

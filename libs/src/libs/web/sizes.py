@@ -2,7 +2,7 @@
 
 import asyncio
 
-from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Message, Receive, Scope, Send
 
 from libs.web.problems import Problem
 
@@ -10,6 +10,7 @@ from libs.web.problems import Problem
 MAX_HEADER_BYTES = 16_384
 MAX_TARGET_BYTES = 8_192
 BODY_SECONDS = 8.0
+DRAINED_BYTES = 8_388_608
 
 
 class HeadersTooLarge(Problem):
@@ -46,7 +47,11 @@ def sizes_middleware(app: ASGIApp) -> ASGIApp:
         size = sum(len(name) + len(value) for name, value in scope["headers"])
         if size > MAX_HEADER_BYTES:
             raise HeadersTooLarge(f"The headers are larger than {MAX_HEADER_BYTES} bytes.")
-        await app(scope, _in_time(receive) if _has_body(scope) else receive, send)
+        if not _has_body(scope):
+            await app(scope, receive, send)
+            return
+        body = _Body(receive)
+        await app(scope, body.receive, body.drained_before(send))
 
     return middleware
 
@@ -55,22 +60,42 @@ def _has_body(scope: HTTPScope) -> bool:
     return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
 
 
-def _in_time(receive: Receive) -> Receive:
-    deadline = asyncio.get_running_loop().time() + BODY_SECONDS
-    is_whole = False
+class _Body:
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._deadline = asyncio.get_running_loop().time() + BODY_SECONDS
+        self._is_whole = False
 
-    async def receive_in_time() -> HTTPReceiveMessage:
-        nonlocal is_whole
-        if is_whole:
-            return await receive()  # pyright: ignore[reportReturnType]  # this is HTTP
+    async def receive(self) -> HTTPReceiveMessage:
+        if self._is_whole:
+            return await self._receive()  # pyright: ignore[reportReturnType]  # this is HTTP
         try:
-            async with asyncio.timeout_at(deadline):
-                message = await receive()
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
         except TimeoutError:
             raise BodyTooSlow(
                 f"The body did not arrive within {BODY_SECONDS:.0f} s.", headers={"Connection": "close"}
             ) from None
-        is_whole = message["type"] != "http.request" or not message["more_body"]
+        self._is_whole = message["type"] != "http.request" or not message["more_body"]
         return message  # pyright: ignore[reportReturnType]
 
-    return receive_in_time
+    def drained_before(self, send: Send) -> Send:
+        """A gateway that is still sending would lose an answer that comes too early, such as 413."""
+
+        async def send_after_body(message: Message) -> None:
+            if not self._is_whole and message["type"] == "http.response.start":
+                await self._drain()
+            await send(message)
+
+        return send_after_body
+
+    async def _drain(self) -> None:
+        left = DRAINED_BYTES
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                while not self._is_whole and left > 0:
+                    message = await self._receive()
+                    self._is_whole = message["type"] != "http.request" or not message["more_body"]
+                    left -= len(message["body"]) if message["type"] == "http.request" else 0
+        except TimeoutError:
+            return
