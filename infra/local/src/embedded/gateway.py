@@ -4,7 +4,7 @@ import http.client
 import sys
 from pathlib import Path
 
-from embedded.programs import Program, get
+from embedded.programs import Program, ask, get
 from embedded.settings import ROOT, SERVICES, Settings
 
 ROUTES = ROOT / "traefik" / "dynamic"
@@ -48,10 +48,17 @@ def program(settings: Settings) -> Program:
 
 def _trouble(port: int) -> str | None:
     try:
-        status, _ = get(port, "/health")
+        # Without a Host header: it refuses that by itself.
+        refusal = ask(port, b"GET / HTTP/1.1\r\n\r\n")
     except OSError as error:
         return f"does not answer on port {port}: {error.strerror or error}"
-    except http.client.HTTPException as error:
+    if not refusal.startswith(b"HTTP/1.1 400"):
+        return f"answers no HTTP on port {port}: {refusal[:60]!r}"
+    try:
+        status, _ = get(port, "/health")
+    except TimeoutError:
+        return None  # there is a route, and it waits for its service
+    except (OSError, http.client.HTTPException) as error:
         return f"answers no HTTP on port {port}: {error!r}"
     # Any other answer comes from a route, be it that its service is not up yet.
     return "has not read its routes yet" if status == 404 else None
