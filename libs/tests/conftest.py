@@ -30,7 +30,10 @@ def servers(stack: Stack) -> dict[str, str]:
         folder = Path(__file__).parents[2] / "services" / SERVICE / "migrations"
         migrate(environment["ADMIN_DATABASE_URL"], services_from_environment([folder]))
     with psycopg.connect(environment["ADMIN_DATABASE_URL"], autocommit=True) as conn:
-        conn.execute("CREATE TABLE payments.effects (key text NOT NULL, note text NOT NULL)")
+        conn.execute(
+            "CREATE TABLE payments.effects"
+            " (number bigint GENERATED ALWAYS AS IDENTITY, key text NOT NULL, note text NOT NULL)"
+        )
         conn.execute("GRANT ALL ON payments.effects TO payments_worker")
     return environment
 

@@ -38,7 +38,7 @@ async def note(conn: Conn, message: HoldReleased) -> None:
 
 async def effects(pool: Pool, key: UUID) -> list[str]:
     async with pool.connection() as conn:
-        cursor = await conn.execute("SELECT note FROM effects WHERE key = %s ORDER BY ctid", [str(key)])
+        cursor = await conn.execute("SELECT note FROM effects WHERE key = %s ORDER BY number", [str(key)])
         return [row[0] for row in await cursor.fetchall()]
 
 
