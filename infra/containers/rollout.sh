@@ -5,6 +5,10 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
+if [ $# = 0 ]; then
+    echo 'which services? make rollout S="inventory-app inventory-worker"' >&2
+    exit 1
+fi
 for service in "$@"; do
     old=$(docker compose ps --quiet "$service")
     if [ -z "$old" ]; then

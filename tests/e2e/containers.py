@@ -16,17 +16,17 @@ import pytest
 from testcontainers.compose import DockerCompose
 
 ROOT = Path(__file__).parents[2]
-PORTS = {
-    "HTTPS_PORT": "traefik's https",
-    "HTTP_PORT": "traefik's http",
-    "GATEWAY_PORT": "traefik's tools",
-    "STRIPE_PORT": "the Stripe emulator's",
-    "POSTGRES_PORT": "PostgreSQL's",
-    "REDIS_PORT": "Redis'",
-    "KAFKA_PORT": "Kafka's",
-    "JAEGER_PORT": "Jaeger's",
-    "PROMETHEUS_PORT": "Prometheus'",
-}
+PORTS = (
+    "HTTPS_PORT",
+    "HTTP_PORT",
+    "GATEWAY_PORT",
+    "STRIPE_PORT",
+    "POSTGRES_PORT",
+    "REDIS_PORT",
+    "KAFKA_PORT",
+    "JAEGER_PORT",
+    "PROMETHEUS_PORT",
+)
 APPS = ("auth-app", "catalog-app", "inventory-app", "payments-app")
 WORKERS = ("auth-worker", "catalog-worker", "inventory-worker", "payments-worker")
 
@@ -111,8 +111,10 @@ def running_containers() -> Generator[Containers]:
             compose.start()
             yield Containers(compose, settings)
         finally:
-            _keep_logs(compose)
-            compose.stop()
+            try:
+                _keep_logs(compose)
+            finally:
+                compose.stop()
 
 
 def _dotenv() -> dict[str, str]:
