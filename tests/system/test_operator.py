@@ -37,10 +37,13 @@ def admin(stack: Stack) -> Iterator[psycopg.Connection]:
 
 
 def make(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Without the addresses that other tests put into this process's environment: make finds its own."""
+    known = stack.environment()
+    environ = {name: value for name, value in os.environ.items() if name not in known}
     return subprocess.run(
         ("make", *arguments),
         cwd=ROOT,
-        env={**os.environ, "STATE_DIR": str(stack.settings.state)},
+        env={**environ, "STATE_DIR": str(stack.settings.state)},
         capture_output=True,
         text=True,
         check=False,
