@@ -25,6 +25,7 @@ class Auth:
 
     def __init__(self) -> None:
         self._keys: dict[str, Ed25519PrivateKey] = {}
+        self._others: list[dict[str, Any]] = []
         self.questions = 0
         self._server: ThreadingHTTPServer | None = None
         self._port = 0
@@ -39,7 +40,7 @@ class Auth:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 auth.questions += 1
-                body = json.dumps({"keys": [auth.jwk(kid) for kid in auth._keys]}).encode()
+                body = json.dumps({"keys": [*map(auth.jwk, auth._keys), *auth._others]}).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -60,6 +61,12 @@ class Auth:
 
     def publish(self, kid: str) -> None:
         self._keys[kid] = Ed25519PrivateKey.generate()
+
+    def publish_secret(self, kid: str, secret: bytes) -> None:
+        """A key of another algorithm."""
+        self._others.append(
+            {"kty": "oct", "kid": kid, "alg": "HS256", "k": base64.urlsafe_b64encode(secret).decode()}
+        )
 
     def jwk(self, kid: str) -> dict[str, Any]:
         key: dict[str, Any] = OKPAlgorithm.to_jwk(self._keys[kid].public_key(), as_dict=True)
@@ -188,6 +195,19 @@ async def test_header_that_is_not_ours_is_refused(auth: Auth, verifier: TokenVer
     for token in bad:
         with pytest.raises(Unauthenticated):
             await verifier.verify(token)
+    await verifier.verify(good)
+
+
+async def test_algorithm_is_ours_whatever_the_token_and_the_key_set_say(
+    auth: Auth, verifier: TokenVerifier
+) -> None:
+    secret = bytes(range(32))
+    auth.publish_secret("shared", secret)
+    good = auth.token("first")
+    claims = jwt.decode(good, options={"verify_signature": False})
+    token = jwt.encode(claims, secret, algorithm="HS256", headers={"kid": "shared", "typ": "at+jwt"})
+    with pytest.raises(Unauthenticated):
+        await verifier.verify(token)
     await verifier.verify(good)
 
 

@@ -7,6 +7,7 @@ import httpx
 import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from inventory.queries import tickets as queries
 from inventory.ticket_codes import sign_code
 from libs.ids import new_id
 from libs.testing import Tokens
@@ -65,6 +66,32 @@ async def test_check_in_that_was_cut_off_is_told_again_to_its_scanner_alone(
     assert (other.status_code, again.status_code) == (409, 200)
     assert again.json()["checkedInAt"] == other.json()["checkedInAt"]
     assert again.json()["ticket"]["status"] == "checked_in"
+
+
+async def test_check_in_that_did_nothing_before_it_was_cut_off_tells_of_the_one_that_admitted(
+    client: httpx.AsyncClient,
+    tokens: Tokens,
+    buyer: Buyer,
+    deliver: Deliver,
+    on_sale: OnSale,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first run ends before its statement; another scanner admits; the first one is sent again."""
+    ticket = await one_ticket(buyer, deliver, on_sale)
+    body = {"qrPayload": ticket["qrPayload"]}
+    door = {**tokens.issue(role="scanner"), "Idempotency-Key": "first"}
+
+    async def fail(*_: Any, **__: Any) -> None:
+        raise psycopg.OperationalError("the connection is lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queries, "check_in_ticket", fail)
+        assert (await client.post("/tickets/check-in", json=body, headers=door)).status_code == 503
+    other = await client.post("/tickets/check-in", json=body, headers=tokens.issue(role="scanner"))
+    again = await client.post("/tickets/check-in", json=body, headers=door)
+    assert (other.status_code, again.status_code) == (200, 409)
+    assert again.json()["code"] == "already_checked_in"
+    assert again.json()["checkedInAt"] == other.json()["checkedInAt"]
 
 
 async def test_check_in_refuses_buyers_and_codes_that_are_not_ours(
