@@ -96,10 +96,13 @@ def send_raw(shop: Shop, request: bytes) -> bytes:
     [
         ("/auth/login", {"content": b"x" * 1_100_000}, 413, "request_entity_too_large"),
         ("/auth/login", {"content": iter([b"x" * 100_000] * 11)}, 413, "request_entity_too_large"),
+        ("/auth/login", {"content": b"x" * 20_000_000}, 413, "request_entity_too_large"),
         ("/auth/login", {"content": b"{"}, 400, "invalid_request"),
         ("/auth/login", {"json": {"email": "x" * 300, "password": "x"}}, 400, "invalid_request"),
         ("/auth/login", {"content": b"{}", "headers": {"X-Large": "x" * 20_000}}, 431, "headers_too_large"),
         (f"/auth/login?{'x' * 9_000}", {"content": b"{}"}, 414, "uri_too_long"),
+        ("/not-there", {"content": b"{}", "headers": {"X-Large": "x" * 20_000}}, 431, "headers_too_large"),
+        (f"/{'x' * 9_000}", {"content": b"{}"}, 414, "uri_too_long"),
     ],
 )
 def test_what_is_too_large_is_refused_with_a_problem_document(

@@ -90,7 +90,7 @@ def create_service_app(
         exception_handlers=EXCEPTION_HANDLERS,
         request_class=StrictRequest,
         request_max_body_size=settings.body_limit,
-        middleware=[sizes_middleware, limits_middleware, queries_middleware, idempotency_middleware],
+        middleware=[limits_middleware, queries_middleware, idempotency_middleware],
         cors_config=CORSConfig(
             allow_origins=settings.allowed_origins,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
@@ -102,7 +102,7 @@ def create_service_app(
         openapi_config=None,
         logging_config=None,
     )
-    edge = Edge(app.asgi_handler, allowed_hosts=settings.host_names)
+    edge = Edge(sizes_middleware(app.asgi_handler), allowed_hosts=settings.host_names)
     app.asgi_handler = app.state.tracer = RequestTracer(edge)
     app.state.edge = edge
     app.state.drain_seconds = settings.drain_seconds

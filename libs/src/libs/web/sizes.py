@@ -4,13 +4,12 @@ import asyncio
 
 from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Message, Receive, Scope, Send
 
-from libs.web.problems import Problem
+from libs.web.problems import Problem, send_problem
 
 # Below those of the gateway, so that a refusal is a problem document.
 MAX_HEADER_BYTES = 16_384
 MAX_TARGET_BYTES = 8_192
 BODY_SECONDS = 8.0
-DRAINED_BYTES = 8_388_608
 
 
 class HeadersTooLarge(Problem):
@@ -38,22 +37,30 @@ class BodyTooSlow(Problem):
 
 
 def sizes_middleware(app: ASGIApp) -> ASGIApp:
+    """Around the whole application: a path that is not there has these limits too."""
+
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
-            raise TargetTooLong(f"The path and query are longer than {MAX_TARGET_BYTES} bytes.")
-        size = sum(len(name) + len(value) for name, value in scope["headers"])
-        if size > MAX_HEADER_BYTES:
-            raise HeadersTooLarge(f"The headers are larger than {MAX_HEADER_BYTES} bytes.")
-        if not _has_body(scope):
+        if _has_body(scope):
+            body = _Body(receive)
+            receive, send = body.receive, body.drained_before(send)
+        refusal = _refusal(scope)
+        if refusal is not None:
+            await send_problem(send, refusal)
+        else:
             await app(scope, receive, send)
-            return
-        body = _Body(receive)
-        await app(scope, body.receive, body.drained_before(send))
 
     return middleware
+
+
+def _refusal(scope: HTTPScope) -> Problem | None:
+    if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
+        return TargetTooLong(f"The path and query are longer than {MAX_TARGET_BYTES} bytes.")
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+        return HeadersTooLarge(f"The headers are larger than {MAX_HEADER_BYTES} bytes.")
+    return None
 
 
 def _has_body(scope: HTTPScope) -> bool:
@@ -80,7 +87,9 @@ class _Body:
         return message  # pyright: ignore[reportReturnType]
 
     def drained_before(self, send: Send) -> Send:
-        """A gateway that is still sending would lose an answer that comes too early, such as 413."""
+        """A gateway that is still sending would lose an answer that comes too early, such as 413, and say
+        that we are away. However large the body is: only its time is bounded.
+        """
 
         async def send_after_body(message: Message) -> None:
             if not self._is_whole and message["type"] == "http.response.start":
@@ -90,12 +99,12 @@ class _Body:
         return send_after_body
 
     async def _drain(self) -> None:
-        left = DRAINED_BYTES
+        clock = asyncio.get_running_loop().time
         try:
             async with asyncio.timeout_at(self._deadline):
-                while not self._is_whole and left > 0:
+                while not self._is_whole and clock() < self._deadline:
                     message = await self._receive()
                     self._is_whole = message["type"] != "http.request" or not message["more_body"]
-                    left -= len(message["body"]) if message["type"] == "http.request" else 0
+                    await asyncio.sleep(0)  # a flood that never lets us wait is not all there is to do
         except TimeoutError:
             return
