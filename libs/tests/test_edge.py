@@ -162,7 +162,9 @@ async def test_change_of_what_has_changed_meanwhile_is_412(client: httpx.AsyncCl
     body = {"id": 1, "name": "new"}
     refused = await client.patch("/mine", json=body, headers={**headers, "If-Match": '"old"'})
     assert (refused.status_code, refused.json()["code"]) == (412, "precondition_failed")
-    for matching in ({}, {"If-Match": tag}, {"If-Match": "*"}):
+    weak = await client.patch("/mine", json=body, headers={**headers, "If-Match": f"W/{tag}"})
+    assert weak.status_code == 412
+    for matching in ({}, {"If-Match": tag}, {"If-Match": f'"old", {tag}'}, {"If-Match": "*"}):
         changed = await client.patch("/mine", json=body, headers={**headers, **matching})
         assert changed.status_code == 200
         assert changed.headers["etag"] != tag
@@ -221,6 +223,9 @@ async def test_browsers_of_the_frontends_may_call_and_no_others(client: httpx.As
     for origin in ("https://evil.example", "https://shop.example.evil.example", "null"):
         theirs = await client.options("/busy", headers={"Origin": origin, **asked})
         assert "access-control-allow-origin" not in theirs.headers
+    for path in ("/things", "/mine", "/nowhere"):
+        for headers in ({}, {"Origin": "https://evil.example"}, {"Origin": "https://shop.example"}):
+            assert (await client.get(path, headers=headers)).headers["vary"] == "Origin"
     answer = await client.get("/nowhere", headers={"Origin": "https://shop.example"})
     assert answer.headers["access-control-allow-origin"] == "https://shop.example"
     exposed = answer.headers["access-control-expose-headers"].lower()
@@ -252,3 +257,12 @@ async def test_documentation_comes_from_here_alone(client: httpx.AsyncClient) ->
         for asset in ("docs/page.js", "docs/assets/swagger-ui-bundle.js", "docs/assets/swagger-ui.css"):
             assert asset in page.text
             assert (await client.get(f"{folder}/{asset}")).status_code == 200
+
+
+async def test_documentation_is_kept_and_asked_for_again_with_its_tag(client: httpx.AsyncClient) -> None:
+    for path in ("", ".json", "/page.js", "/assets/swagger-ui-bundle.js", "/assets/favicon-32x32.png"):
+        first = await client.get("/openapi.json" if path == ".json" else f"/docs{path}")
+        assert set(first.headers["cache-control"].split(", ")) == {"public", "max-age=60"}, path
+        again = await client.get(first.url, headers={"If-None-Match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert "content-length" not in again.headers

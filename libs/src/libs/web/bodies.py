@@ -32,7 +32,9 @@ def decode_body(body: bytes, target: Any) -> Any:
         path, detail = (match["path"], match["detail"]) if match else ("", str(error))
         field = _FIELD_IN_MESSAGE.search(detail)
         raise InvalidRequest.at(_json_pointer(f"{path}.{field[1]}" if field else path), detail) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise InvalidRequest.at("/", "the body is not JSON: it is not UTF-8") from None
+    except msgspec.DecodeError as error:
         raise InvalidRequest.at("/", f"the body is not JSON: {error}") from None
     return value
 

@@ -9,6 +9,7 @@ from importlib.resources import files
 
 import msgspec
 from litestar import Response, Router, get
+from litestar.datastructures import CacheControlHeader
 from litestar.handlers import HTTPRouteHandler
 from litestar.static_files import create_static_files_router
 
@@ -63,6 +64,7 @@ def documentation_routers(service: str, build: Callable[[], Document]) -> list[R
             create_static_files_router(
                 f"{prefix}/docs/assets",
                 directories=[str(files("swagger_ui") / "static")],
+                cache_control=CacheControlHeader(public=True, max_age=60),
                 guards=[anyone],
                 include_in_schema=False,
                 name=f"assets of {prefix or 'all'}",

@@ -25,7 +25,7 @@ _SECURITY_HEADERS = (
 )
 _STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
-_TAGGED_TYPES = (b"application/json", b"image/svg+xml")
+_TAGGED_TYPES = (b"application/json", b"image/svg+xml", b"text/html", b"text/javascript")
 
 
 class UnknownHost(Problem):
@@ -74,7 +74,9 @@ class Edge:
 
 
 class _Answer:
-    """Holds the head of an answer back until its body is there, if it may become a 304."""
+    """Holds the head of an answer back until its body is there, if it may become a 304. One that has its
+    entity tag already need not be waited for: a file is sent in parts.
+    """
 
     def __init__(
         self,
@@ -92,24 +94,29 @@ class _Answer:
         self._is_last = is_last
         self._is_secure = is_secure
         self._is_read = is_read
-        self._is_head = is_head
+        self._is_empty = is_head
         self._known_tags = known_tags
         self._held: HTTPResponseStartEvent | None = None
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = self._complete(message)
-            if self._is_read and message["status"] == 200 and headers.get(b"content-type") in _TAGGED_TYPES:
-                self._held = message
-                return
+            if self._is_read and message["status"] == 200:
+                if (tag := headers.get(b"etag")) is not None:
+                    self._is_empty |= self._become_304(message, tag)
+                elif headers[b"content-type"] in _TAGGED_TYPES:
+                    self._held = message
+                    return
         elif message["type"] == "http.response.body":
             body, more = message["body"], message.get("more_body", False)
             if self._held is not None:
                 start, self._held = self._held, None
-                if not more and self._tag(start, body):
-                    body = b""
+                if not more:
+                    tag = etag_of(body).encode()
+                    start["headers"] = [*start["headers"], (b"etag", tag)]
+                    self._is_empty |= self._become_304(start, tag)
                 await self._send(start)
-            if self._is_head:
+            if self._is_empty:
                 if more:
                     return
                 body = b""
@@ -119,6 +126,9 @@ class _Answer:
     def _complete(self, message: HTTPResponseStartEvent) -> dict[bytes, bytes]:
         headers = {name.lower(): value for name, value in message["headers"]}
         added = [*_SECURITY_HEADERS, (b"server", SERVER), (b"x-request-id", self._request_id)]
+        # Also without an `Origin`: what a cache keeps of such an answer is not for a browser's script.
+        if b"vary" not in headers:
+            added.append((b"vary", b"Origin"))
         # What says nothing of it is somebody's own, an error, or not to be kept for another reason.
         if b"cache-control" not in headers:
             added.append((b"cache-control", b"private, no-store"))
@@ -132,13 +142,8 @@ class _Answer:
         content_type = headers.get(b"content-type", b"").partition(b";")[0].strip()
         return {**headers, b"content-type": content_type}
 
-    def _tag(self, start: HTTPResponseStartEvent, body: bytes) -> bool:
-        """Gives the answer its entity tag; whether it has become a 304."""
-        headers = dict(start["headers"])
-        tag = headers.get(b"etag")
-        if tag is None:
-            tag = etag_of(body).encode()
-            start["headers"] = [*start["headers"], (b"etag", tag)]
+    def _become_304(self, start: HTTPResponseStartEvent, tag: bytes) -> bool:
+        """Whether the client has the answer with this entity tag already."""
         if self._known_tags is None or not matches(tag.decode(), self._known_tags.decode("latin-1")):
             return False
         start["status"] = 304

@@ -17,9 +17,13 @@ def etag_of(body: bytes) -> str:
 
 
 def matches(tag: str, header: str) -> bool:
-    """Whether an `If-None-Match` or `If-Match` header names this entity tag."""
-    known = {each.strip().removeprefix("W/") for each in header.split(",")}
-    return tag in known or "*" in known
+    """Whether an `If-None-Match` header names this entity tag, by weak comparison."""
+    known = _listed(header)
+    return "*" in known or tag.removeprefix("W/") in {each.removeprefix("W/") for each in known}
+
+
+def _listed(header: str) -> set[str]:
+    return {each.strip() for each in header.split(",")}
 
 
 def etag_response(body: bytes, *, etag: str, cache_control: str = "public, no-cache") -> Response[bytes]:
@@ -54,5 +58,6 @@ def tagged(value: T) -> Response[T]:
 
 def require_match(if_match: str | None, current: object) -> None:
     """Raises `PreconditionFailed` when an `If-Match` header was sent that does not name what is there now."""
-    if if_match is not None and not matches(etag_of(msgspec.json.encode(current)), if_match):
+    # RFC 9110, section 13.1.1: by strong comparison, in which a weak tag is none.
+    if if_match is not None and _listed(if_match).isdisjoint(("*", etag_of(msgspec.json.encode(current)))):
         raise PreconditionFailed("It has changed since you read it.")
