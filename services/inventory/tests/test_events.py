@@ -116,6 +116,34 @@ async def test_map_shows_a_hold_at_once_and_answers_304_until_something_changes(
     assert [each["status"] for each in changed.json()][:2] == ["reserved", "available"]
 
 
+async def test_pages_of_the_map_are_the_map(
+    client: httpx.AsyncClient, buyer: Buyer, deliver: Deliver
+) -> None:
+    """In its order, seats without a row or a number included, with holds and prices."""
+    event = make_event(5)
+    free = [MapSeat(seat_id=new_id(), section="B", row=row, seat_number=None) for row in ("1", None, None)]
+    seats = [*event.seat_map.seats, *free]
+    await deliver(
+        msgspec.structs.replace(event.published, seat_count=len(seats)),
+        msgspec.structs.replace(event.seat_map, seats=seats),
+    )
+    await buyer.hold(event.event_id, event.seat_ids[:1])
+    path = f"/events/{event.event_id}/seats"
+    whole = (await client.get(path)).json()
+    for limit in (1, 3, 8, 1000):
+        found: list[object] = []
+        page = await client.get(path, params={"limit": limit})
+        found += page.json()
+        while "next" in page.links:
+            assert len(page.json()) == limit
+            page = await client.get(page.links["next"]["url"])
+            found += page.json()
+        assert found == whole
+    assert page.headers["cache-control"] == "public, no-cache"
+    assert (await client.get(path, params={"cursor": whole[5]["id"]})).json() == whole[6:]
+    assert (await client.get(path, params={"cursor": str(new_id())})).json() == []
+
+
 async def test_map_of_twenty_thousand_seats_is_read_by_many_at_once(
     client: httpx.AsyncClient, deliver: Deliver
 ) -> None:

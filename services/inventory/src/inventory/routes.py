@@ -4,6 +4,7 @@ import io
 from typing import Annotated, Any
 from uuid import UUID
 
+import msgspec
 import segno
 from libs.web.access import anyone, buyer, scanner
 from libs.web.etags import etag_response
@@ -35,9 +36,15 @@ from inventory.queries import tickets as ticket_queries
 from inventory.seat_maps import SeatMap, require_visible_event
 from inventory.ticket_codes import MAX_LENGTH
 
-QrPayload = Annotated[
-    str, Meta(description="Signed; good once", examples=["1.3f9a2c41.AZdfDlxqfTuaUR1vCis8AQ.c2lnbmF0dXJl"])
-]
+# Of docs/tickets.md.
+CODE_EXAMPLE = (
+    "TKT1.doc1.AYkKXayWd0u8zrMCCZqAVwGJCl2slndLvM6zAgmagFg."
+    "dHRhqM5J1GO02gOFU8zeUoQgtw4_fpp83LQ40poOdmehCfeAwd5JhPa3sjMi6-WOktpISO5wYxW1tXk1DJh_Aw"
+)
+# Anybody may keep it, and asks each time whether it is still so.
+PUBLIC_CACHE_CONTROL = "public, no-cache"
+
+QrPayload = Annotated[str, Meta(description="Signed; good once", examples=[CODE_EXAMPLE])]
 
 
 class SeatView(Struct, frozen=True, rename="camel"):
@@ -88,9 +95,7 @@ class TicketView(Struct, frozen=True, rename="camel"):
 class CheckInRequest(Struct, frozen=True, rename="camel"):
     qr_payload: Annotated[
         str,
-        Meta(
-            min_length=1, max_length=MAX_LENGTH, examples=["1.3f9a2c41.AZdfDlxqfTuaUR1vCis8AQ.c2lnbmF0dXJl"]
-        ),
+        Meta(min_length=1, max_length=MAX_LENGTH, examples=[CODE_EXAMPLE]),
     ]
 
 
@@ -160,13 +165,23 @@ def ticket_view(ticket: Ticket, state: State) -> TicketView:
 async def list_event_seats(
     event_id: FromPath[UUID],
     visitor: NamedDependency[Caller | None],
+    request: Request[Any, Any, Any],
     state: State,
-) -> Response[bytes]:
-    """Every seat with its status (`available`, `reserved`, `sold`) and price; answers 304 to its ETag."""
+    limit: Limit = None,
+    cursor: Cursor = None,
+) -> Response[bytes] | Response[list[SeatView]]:
+    """Every seat with its status (`available`, `reserved`, `sold`) and price, in the order of section, row
+    and number. All of them, or pages of `limit`, the next of which is in the `Link` header.
+    """
     is_admin = visitor is not None and visitor.is_admin
     await require_visible_event(state.pool, event_id, is_admin=is_admin, gate=state.freshness_gate)
+    if limit is not None or cursor is not None:
+        page = await state.seat_maps.read_page(event_id, cursor=cursor, limit=query_limit(limit))
+        response = page_response(request, msgspec.json.decode(page, type=list[SeatView]), limit=limit)
+        response.headers["Cache-Control"] = PUBLIC_CACHE_CONTROL
+        return response
     seat_map: SeatMap = await state.seat_maps.read(event_id)
-    return etag_response(seat_map.body, etag=seat_map.etag)
+    return etag_response(seat_map.body, etag=seat_map.etag, cache_control=PUBLIC_CACHE_CONTROL)
 
 
 @post(

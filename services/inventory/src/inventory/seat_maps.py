@@ -37,6 +37,12 @@ class SeatMaps:
             self._next[event_id] = waiting
         return await asyncio.shield(waiting)
 
+    async def read_page(self, event_id: UUID, *, cursor: UUID | None, limit: int | None) -> bytes:
+        """Of the map, as a JSON array: up to `limit` seats after the seat `cursor`."""
+        async with self._pool.connection() as conn:
+            seat_ids = await queries.list_seat_ids(conn, event_id, after=cursor, limit=limit)
+            return await queries.seat_map(conn, event_id, seat_ids=seat_ids)
+
     async def _read_after(self, previous: asyncio.Task[SeatMap] | None, event_id: UUID) -> SeatMap:
         if previous is not None:
             await asyncio.wait([previous])

@@ -134,8 +134,30 @@ async def find_event_status(conn: Conn, event_id: UUID) -> EventStatus | None:
     return EventStatus(row[0]) if row else None
 
 
-async def seat_map(conn: Conn, event_id: UUID) -> bytes:
-    """The event's seats as a JSON array, encoded by the database: with 20,000 seats that is the cheapest."""
+async def list_seat_ids(conn: Conn, event_id: UUID, *, after: UUID | None, limit: int | None) -> list[UUID]:
+    """In the order of the seat map; none when the event has no seat `after`."""
+    cursor = await conn.execute(
+        """
+        WITH place AS (
+            SELECT seat_id, row_number() OVER (ORDER BY section, row_name, seat_number, seat_id) AS number
+              FROM event_seats
+             WHERE event_id = %(event_id)s
+        )
+        SELECT seat_id
+          FROM place
+         WHERE %(after)s::uuid IS NULL OR number > (SELECT number FROM place WHERE seat_id = %(after)s)
+         ORDER BY number
+         LIMIT %(limit)s
+        """,
+        {"event_id": event_id, "after": after, "limit": limit},
+    )
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def seat_map(conn: Conn, event_id: UUID, *, seat_ids: list[UUID] | None = None) -> bytes:
+    """The event's seats, or some of them, as a JSON array, encoded by the database: with 20,000 seats that is
+    the cheapest.
+    """
     cursor = await conn.execute(
         """
         SELECT coalesce(json_agg(json_build_object(
@@ -152,8 +174,9 @@ async def seat_map(conn: Conn, event_id: UUID) -> bytes:
            AND hold.status = 'active' AND hold.expires_at > now()
           LEFT JOIN section_prices price ON price.event_id = seat.event_id AND price.section = seat.section
          WHERE seat.event_id = %(event_id)s
+           AND (%(seat_ids)s::uuid[] IS NULL OR seat.seat_id = ANY (%(seat_ids)s::uuid[]))
         """,
-        {"event_id": event_id},
+        {"event_id": event_id, "seat_ids": seat_ids},
     )
     row = await cursor.fetchone()
     return row[0].encode() if row else b"[]"
