@@ -41,6 +41,17 @@ async def echo(data: JSONBody[Seats]) -> Seats:
     return data
 
 
+class Note(Struct):
+    """As many of ours: a field that it does not know is passed over."""
+
+    pages: int | None = None
+
+
+@post("/notes", guards=[anyone], status_code=200)
+async def echo_note(data: JSONBody[Note]) -> Note:
+    return data
+
+
 @get("/things/{thing_id:str}", guards=[anyone])
 async def thing(thing_id: FromPath[UUID]) -> dict[str, str]:
     return {"id": str(thing_id)}
@@ -67,7 +78,7 @@ def app(environment: dict[str, str]) -> Litestar:
         database_url=environment["INVENTORY_DATABASE_URL"], jwks_url="http://127.0.0.1:1/none"
     )
     return create_service_app(
-        settings, service="inventory", title="Test", routes=[echo, thing, boom, mine, office]
+        settings, service="inventory", title="Test", routes=[echo, echo_note, thing, boom, mine, office]
     )
 
 
@@ -109,6 +120,12 @@ def test_route_without_one_access_rule_does_not_start(planted: BaseRouteHandler)
         (b'{"seats":[{"seatNumber":"7","section":"A"}]}', "/seats/0/seatNumber"),
         (b'{"seats":[{"seatNumber":7.5,"section":"A"}]}', "/seats/0/seatNumber"),
         (b'{"seats":[{"seatNumber":-1,"section":"A"}]}', "/seats/0/seatNumber"),
+        (b'{"seats":[{"seatNumber":-1.0,"section":"A"}]}', "/seats/0/seatNumber"),
+        (b'{"seats":[{"seatNumber":1e300,"section":"A"}]}', "/seats/0/seatNumber"),
+        (b'{"seats":[{"seatNumber":1e400,"section":"A"}]}', "/seats/0/seatNumber"),
+        (b'{"seats":[{"seatNumber":1.0,"section":""}]}', "/seats/0/section"),
+        (b'{"seats":[{"seatNumber":1.0,"section":"A","x":1}]}', "/seats/0/x"),
+        (b'{"seats":[{"seatNumber":1.0,"section":"\\u0000"}]}', "/"),
         (b'{"seats":[{"seatNumber":1,"section":""}]}', "/seats/0/section"),
         (b'{"seats":[{"seatNumber":1,"section":"A","x":1}]}', "/seats/0/x"),
         (b'{"seats":[{"section":"A"}]}', "/seats/0/seatNumber"),
@@ -128,6 +145,27 @@ async def test_wrong_body_is_400_and_names_the_field(
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
     assert answer.json()["errors"][0]["pointer"] == pointer
     assert "codec" not in answer.text
+
+
+@pytest.mark.parametrize("number", [b"7.0", b"7", b"0.7e1", b"70e-1"])
+async def test_number_without_a_fraction_is_an_integer_however_it_is_written(
+    client: httpx.AsyncClient, number: bytes
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    seats = b'{"seats":[{"seatNumber":%b,"section":"7.0"}]}' % number
+    answer = await client.post("/seats", content=seats, headers=headers)
+    assert answer.json() == {"seats": [{"seatNumber": 7, "section": "7.0"}]}
+    answer = await client.post("/notes", content=b'{"pages":%b}' % number, headers=headers)
+    assert answer.json() == {"pages": 7}
+
+
+@pytest.mark.parametrize("start", [b"", b'{"unknown":', b'{"pages":7.0,"unknown":'])
+async def test_body_that_is_nested_without_end_is_400(client: httpx.AsyncClient, start: bytes) -> None:
+    for nested in (b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000 + b"}"):
+        answer = await client.post(
+            "/notes", content=start + nested, headers={"Content-Type": "application/json"}
+        )
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
 
 
 async def test_problems_are_documents_with_a_message_and_no_inner_text(client: httpx.AsyncClient) -> None:
