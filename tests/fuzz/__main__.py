@@ -56,7 +56,7 @@ def rounds() -> Iterator[list[Part]]:
     """The edges of what is allowed are always the same: once is enough."""
     phases = EACH_ALONE
     while True:
-        alone = [Part(service, caller, phases, 50) for service in SERVICES for caller in CALLERS]
+        alone = [Part(service, caller, phases, 100) for service in SERVICES for caller in CALLERS]
         yield [*alone, *(Part(WHOLE, caller, ("stateful",), 100) for caller in CALLERS)]
         phases = ("fuzzing",)
 

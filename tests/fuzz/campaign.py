@@ -115,7 +115,8 @@ class Campaign:
         project = config.projects.default
         project.workers = self._workers
         project.continue_on_failure = True
-        project.generation.max_examples = part.examples
+        # By `update`: what is only set gives way to what the file does not say.
+        project.generation.update(max_examples=part.examples)
         project.phases.update(phases=list(part.phases))
         if part.caller != "nobody":
             project.auth = AuthConfig.from_dict(self._credentials(part.caller))
