@@ -107,9 +107,9 @@ faults: setup ## Everything dies under load, nothing is lost: make faults [SECON
 	@SECONDS="$(SECONDS)" SEED="$(SEED)" ALL="$(ALL)" BUYERS="$(BUYERS)" \
 		KAFKA_AWAY_SECONDS="$(KAFKA_AWAY_SECONDS)" exec $(PYTHON_BIN)/python -m tests.faults
 
-fuzz: setup ## Made-up requests after the OpenAPI documents, at a stack of their own: make fuzz [CASES=20000] [SEED=7]
+fuzz: setup ## Made-up requests after the OpenAPI documents, at a stack of their own: make fuzz [CASES=20000] [SEED=7] [SHORT=1]
 	@$(EMBEDDED) classes
-	@CASES="$(CASES)" SEED="$(SEED)" exec $(PYTHON_BIN)/python -m tests.fuzz
+	@CASES="$(CASES)" SEED="$(SEED)" SHORT="$(SHORT)" exec $(PYTHON_BIN)/python -m tests.fuzz
 
 openapi: setup ## Write the merged OpenAPI document and the page of error codes, from the code
 	@$(PYTHON_BIN)/python -m embedded.openapi
