@@ -139,7 +139,19 @@ async def test_what_is_none_of_our_business_is_stored(shop: Shop, event: dict[st
     assert await shop.job_kinds() == []
 
 
-@pytest.mark.parametrize("body", [b"[]", b"nonsense", b"{}", b'{"id": 7, "type": "x"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"nonsense",
+        b"{}",
+        b'{"id": 7, "type": "x"}',
+        b'{"id": "evt\\u0000", "type": "x"}',
+        b'{"id": "evt_1", "type": "x\\u0000"}',
+        b'{"id": "evt_1", "type": "refund.updated", "data": {"object": {"payment_intent": "pi\\u0000"}}}',
+        b'{"id": "' + b"e" * 9_000 + b'", "type": "x"}',
+    ],
+)
 async def test_signed_nonsense_is_400(shop: Shop, body: bytes) -> None:
     assert (await shop.post_webhook(signed(body))).status_code == 400
 

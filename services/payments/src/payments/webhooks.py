@@ -5,7 +5,7 @@ What an event says about a person or a card is neither kept nor logged.
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -30,14 +30,18 @@ _CONCERNS = ("payment_intent.", "charge.", "refund.")
 _REFUND_EVENTS = ("charge.refunded", "charge.refund.updated", "refund.updated", "refund.failed")
 
 
+# What is stored: PostgreSQL's text cannot hold U+0000, nor its index a long one.
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,255}$")]
+
+
 class _Object(Struct, frozen=True):
     """What we read of a PaymentIntent, charge, refund or dispute."""
 
-    id: str | None = None
-    payment_intent: Any = None
+    id: _Name | None = None
+    payment_intent: _Name | dict[str, Any] | None = None
     amount_received: int | None = None
     amount: Any = None
-    currency: str | None = None
+    currency: _Name | None = None
     metadata: dict[str, str] | None = None
 
 
@@ -48,8 +52,8 @@ class _Data(Struct, frozen=True):
 class _Event(Struct, frozen=True):
     """https://docs.stripe.com/api/events/object"""
 
-    id: str
-    type: str
+    id: _Name
+    type: _Name
     data: _Data = _Data()
 
 
