@@ -38,11 +38,13 @@ This page is written by `make openapi`, from the code.
 """
 _TAIL = """
 The gateway answers by itself only what is no HTTP that it can pass on, in plain text and before any service
-sees it: 400 for a malformed request and 431 for more than 32 KiB of headers. A path that nobody owns is 404
-`not_found`. For a service that it does not reach it waits some 7 s, as long as a restart takes; then it says
-503 `temporarily_unavailable`, as the service would, with `Retry-After`. When no service at all is up, this is
-503 `Bad Gateway` in plain text, without `Retry-After`; and in the gateway's own first moments it is 404 in
-plain text.
+sees it: 400 for a malformed request and 431 for more than 32 KiB of headers. More than some 90 headers are
+431 without a body. A path that nobody owns is 404 `not_found`. For a service that it does not reach it waits
+some 7 s, as long as a restart takes; then it says 503 `temporarily_unavailable`, as the service would, with
+`Retry-After`. When no service at all is up, this is 503 `Bad Gateway` in plain text, without `Retry-After`;
+and in the gateway's own first moments it is 404 in plain text.
+
+[curl.md](curl.md) shows each code with a command.
 """
 
 
