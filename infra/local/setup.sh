@@ -44,6 +44,10 @@ step() {
         if [ -n "$offline" ]; then
             fail "$name: no network ($offline): connect, or set the proxy of this network (all of it: $log)"
         fi
+        untrusted=$(last '(invalid peer certificate|certificate verify failed).*')
+        if [ -n "$untrusted" ]; then
+            fail "$name: this network's certificate is not trusted ($untrusted): set SSL_CERT_FILE to the file of those that are (all of it: $log)"
+        fi
         cause=$(last '(error|fatal|permission denied).*')
         fail "$name failed: ${cause:-$(tail -n 1 "$log")} (all of it: $log)"
     fi
@@ -57,6 +61,13 @@ find_python() {
         fi
     done
     fail "no Python 3.11 or later is on the PATH: install one, or set PYTHON to its path"
+}
+
+trust_what_the_system_trusts() {
+    # A network may have an authority of its own, of which the list that uv brings knows nothing.
+    if "$python" -c 'import ssl, sys; sys.exit(ssl.get_default_verify_paths().cafile is None)'; then
+        export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
+    fi
 }
 
 install_uv() {
@@ -108,7 +119,11 @@ if is_current; then # somebody else did it meanwhile
     exit 0
 fi
 find_python
+trust_what_the_system_trusts
 echo "Setting up"
+if ! .venv/bin/python -c '' 2>/dev/null; then
+    rm -rf .venv # what was cut off half-way, or has lost its Python: uv would refuse it
+fi
 if [ "$("$uv" --version 2>/dev/null | cut -d ' ' -f 2)" != "$UV_VERSION" ]; then
     step uv install_uv
 fi

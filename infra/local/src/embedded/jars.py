@@ -4,7 +4,9 @@ python -m embedded.jars       needs nothing but jgo, so that it runs while other
 """
 
 import hashlib
+import os
 import shutil
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,11 +49,33 @@ def fetch() -> None:
         if not missing:
             return
         from jgo.maven import MavenContext  # noqa: PLC0415 - slow to import, and wanted once only
+        from requests import RequestException  # noqa: PLC0415
 
+        _trust_what_the_system_trusts()
         FOLDER.mkdir(exist_ok=True)
         registry = MavenContext(timeout=60)
         for jar in missing:
-            _fetch(registry, jar)
+            try:
+                _fetch(registry, jar)
+            except RequestException as error:
+                raise Problem(
+                    f"no network: {jar.path.name} cannot be fetched ({_cause(error)}): connect, set the proxy"
+                    " of this network, or REQUESTS_CA_BUNDLE to the file of the certificates that it trusts"
+                ) from None
+
+
+def _trust_what_the_system_trusts() -> None:
+    """A network may have an authority of its own, of which the list that requests brings knows nothing."""
+    trusted = ssl.get_default_verify_paths().cafile
+    if trusted and not os.environ.get("CURL_CA_BUNDLE"):
+        os.environ.setdefault("REQUESTS_CA_BUNDLE", trusted)
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost one: what is around it says that some URL was not answered."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return str(error)
 
 
 def _fetch(registry: "MavenContext", jar: Jar) -> None:
