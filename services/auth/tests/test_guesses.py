@@ -7,6 +7,7 @@ import httpx
 import pytest
 import pytest_asyncio
 import redis.asyncio
+from auth import guesses
 from auth.app import create_app
 from auth.worker import forget_old_networks
 from libs.ids import new_id
@@ -51,6 +52,22 @@ async def test_right_passwords_are_not_counted(ada: Person) -> None:
     assert [await log_in(ada, HOME) for _ in range(8)] == [200] * 8
     assert await log_in(ada, HOME, "wrong horse") == 401
     assert [await log_in(ada, HOME) for _ in range(4)] == [200] * 4
+
+
+async def test_right_passwords_at_the_same_moment_do_not_refuse_each_other(ada: Person) -> None:
+    assert await asyncio.gather(*(log_in(ada, HOME) for _ in range(30))) == [200] * 30
+    assert [await log_in(ada, HOME, "wrong horse") for _ in range(4)] == [401] * 3 + [429]
+
+
+async def test_those_who_wait_for_their_turn_at_an_account_are_bounded(
+    ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guesses, "MAX_WAITING", 2)
+    answers = await asyncio.gather(*(ada.try_log_in() for _ in range(10)))
+    statuses = {each.status_code for each in answers}
+    assert statuses == {200, 503}
+    assert all(each.headers["retry-after"] == "1" for each in answers if each.status_code == 503)
+    assert await log_in(ada, HOME) == 200
 
 
 async def test_parallel_guesses_do_not_slip_through(ada: Person) -> None:

@@ -2,8 +2,12 @@
 
 The second count, ten times as large, holds back many networks that guess at one account together. It does not
 concern networks from which its owner has logged in before, so that they cannot lock the owner out.
+
+A password counts as wrong until it was looked at. So those for one account from one network are looked at one
+after another: many right ones at the same moment would else refuse each other.
 """
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -20,6 +24,14 @@ from auth.settings import Settings
 Network = IPv4Network | IPv6Network
 
 UNKNOWN_NETWORKS_FACTOR = 10
+# For one account from one network: some 4 s of waiting.
+MAX_WAITING = 100
+
+
+class _Queue:
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self.length = 0
 
 
 class Guesses:
@@ -27,6 +39,7 @@ class Guesses:
 
     def __init__(self, *, buckets: Buckets, settings: Settings) -> None:
         self._buckets = buckets
+        self._queues: dict[Bucket, _Queue] = {}
         quota, seconds = settings.login_failures_max, settings.auth_rate_limit_window_ms / 1000
         self._by_network = RateLimit("wrong-passwords", quota, seconds)
         self._by_account = RateLimit("wrong-passwords-anywhere", quota * UNKNOWN_NETWORKS_FACTOR, seconds)
@@ -40,17 +53,31 @@ class Guesses:
         Raises `RateLimited`, or `TemporarilyUnavailable` while the counts are not to be had.
         """
         account = hashlib.sha256(email_key.encode()).hexdigest()
-        buckets = [self._by_network.bucket(f"{account}:{network}")]
-        if not is_known_network:
-            buckets.append(self._by_account.bucket(account))
-        async with self._counted(*buckets):
+        bucket = self._by_network.bucket(f"{account}:{network}")
+        more = [] if is_known_network else [self._by_account.bucket(account)]
+        async with self._turn(bucket), self._counted(bucket, *more):
             yield
 
     @asynccontextmanager
     async def at_password_change(self, user_id: UUID) -> AsyncGenerator[None]:
         """For who has somebody else's token. Raises as above."""
-        async with self._counted(self._by_network.bucket(user_id)):
+        bucket = self._by_network.bucket(user_id)
+        async with self._turn(bucket), self._counted(bucket):
             yield
+
+    @asynccontextmanager
+    async def _turn(self, bucket: Bucket) -> AsyncGenerator[None]:
+        queue = self._queues.setdefault(bucket, _Queue())
+        if queue.length > MAX_WAITING:
+            raise TemporarilyUnavailable("Too many log in to this account at this moment. Try again.")
+        queue.length += 1
+        try:
+            async with queue.turn:
+                yield
+        finally:
+            queue.length -= 1
+            if queue.length == 0:
+                del self._queues[bucket]
 
     @asynccontextmanager
     async def _counted(self, *buckets: Bucket) -> AsyncGenerator[None]:
