@@ -60,6 +60,16 @@ def test_schema_without_an_example_is_named(repository: Repository) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{", "is not JSON: Expecting property name"), ("[]", "does not fit: $: [] is not of type")],
+)
+def test_example_that_is_no_message_at_all_is_named(repository: Repository, text: str, said: str) -> None:
+    (repository.contracts / "examples" / "order.paid.v1.json").write_text(text)
+    (problem,) = problems(repository.root)
+    assert f"examples/order.paid.v1.json {said}" in problem
+
+
 def test_example_without_a_schema_is_named(repository: Repository) -> None:
     (repository.contracts / "examples" / "order.lost.v1.json").write_text("{}")
     (problem,) = problems(repository.root)

@@ -137,6 +137,17 @@ def test_breaking_change_of_a_field_is_named_with_a_way_out(
         assert NEW_VERSION in problem
 
 
+@pytest.mark.parametrize("change", [removed, retyped, required])
+def test_breaking_change_is_named_before_the_example_that_did_not_change_with_it(
+    repository: Repository, change: Change
+) -> None:
+    with repository.schema("hold.placed.v1") as schema:
+        change(schema, dict.fromkeys(("currency", "amountMinor")))
+    first, second = problems(repository.root)
+    assert NEW_VERSION in first
+    assert "examples/hold.placed.v1.json" in second
+
+
 def test_optional_field_made_required_is_named(repository: Repository) -> None:
     with repository.schema("hold.placed.v1") as schema:
         schema["properties"]["channel"] = {"type": "string"}

@@ -19,7 +19,8 @@ def problems(repository: Path = CONTRACTS.parent) -> list[str]:
         contracts = read_contracts(folder)
         stale = stale_files(contracts, folder)
     except InvalidContracts as error:
-        return [f"contracts/{each}" for each in error.problems]
+        broken = breaking_changes(error.but_for_examples, folder) if error.but_for_examples else []
+        return [f"contracts/{each}" for each in (*broken, *error.problems)]
     found = [
         f"contracts/{path} is not what the contracts say: run `make contracts` and commit it"
         for path in stale

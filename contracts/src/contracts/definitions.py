@@ -16,14 +16,6 @@ from contracts.schemas import Schema, schema_problems, snake
 CONTRACTS = Path(__file__).parents[2]
 
 
-class InvalidContracts(Exception):
-    """What is wrong in the files under `contracts/`: a sentence for each `problem`."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
-
 class TopicDefinition(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """A topic of `topics.yaml`, whose head says what each field means."""
 
@@ -91,6 +83,18 @@ class Contracts(NamedTuple):
         return [each for each in self.messages.values() if each.topic == topic]
 
 
+class InvalidContracts(Exception):
+    """What is wrong in the files under `contracts/`: a sentence for each `problem`.
+
+    `but_for_examples` are the contracts when it is examples alone that are wrong.
+    """
+
+    def __init__(self, problems: list[str], *, but_for_examples: Contracts | None = None) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+        self.but_for_examples = but_for_examples
+
+
 def read_contracts(folder: Path = CONTRACTS, *, released: bool = False) -> Contracts:
     """Raises `InvalidContracts`, with everything that is wrong.
 
@@ -100,6 +104,7 @@ def read_contracts(folder: Path = CONTRACTS, *, released: bool = False) -> Contr
     topics = document.topics
     topic_of = {each: name for name, topic in topics.items() for each in topic.messages}
     problems = list(_topic_problems(topics))
+    wrong_examples: list[str] = []
     found: list[MessageDefinition] = []
     for path in sorted((folder / "schemas").glob("*")):
         name = re.fullmatch(r"([a-z0-9_.\-]+)\.v([1-9][0-9]{0,3})\.json", path.name)
@@ -120,9 +125,13 @@ def read_contracts(folder: Path = CONTRACTS, *, released: bool = False) -> Contr
             continue
         message = MessageDefinition(message_type, version, topic_of[message_type], schema, None)
         if not released:
-            message = message._replace(example=_read_example(folder, message))
-            wrong = _message_problems(message, topics[message.topic])
-            problems.extend(f"schemas/{path.name}: {each}" for each in wrong)
+            if wrong := _schema_problems(message, topics[message.topic]):
+                problems.extend(f"schemas/{path.name}: {each}" for each in wrong)
+            else:
+                try:
+                    message = message._replace(example=_read_example(folder, message))
+                except _WrongExample as error:
+                    wrong_examples += [f"schemas/{path.name}: {each}" for each in error.args]
         found.append(message)
     order = {each: position for position, each in enumerate(topic_of)}
     found.sort(key=lambda each: (order[each.type], each.version))
@@ -132,9 +141,12 @@ def read_contracts(folder: Path = CONTRACTS, *, released: bool = False) -> Contr
         problems.extend(_stray_examples(folder, found))
         problems.extend(_replay_problems(document))
     if problems:
-        raise InvalidContracts(problems)
+        raise InvalidContracts(problems + wrong_examples)
     messages = {(each.type, each.version): each for each in found}
-    return Contracts(topics, messages, document.replays, document.dead_letter_audit)
+    contracts = Contracts(topics, messages, document.replays, document.dead_letter_audit)
+    if wrong_examples:
+        raise InvalidContracts(wrong_examples, but_for_examples=contracts)
+    return contracts
 
 
 def _read_topics(path: Path) -> _Document:
@@ -178,33 +190,38 @@ def _topic_problems(topics: dict[str, TopicDefinition]) -> Iterator[str]:
             dead_letters.add(dead_letter_topic)
 
 
-def _message_problems(message: MessageDefinition, topic: TopicDefinition) -> list[str]:
+def _schema_problems(message: MessageDefinition, topic: TopicDefinition) -> list[str]:
     if problems := list(schema_problems(message.type, message.version, message.schema)):
         return problems
     if topic.key not in message.schema.get("required", []):
         return [f"the key of {message.topic} is {topic.key}: make it a required field"]
     if message.schema["properties"][topic.key].get("type") != "string":
         return [f"the key {topic.key} is not a string"]
-    return list(_example_problems(message))
+    return []
+
+
+class _WrongExample(Exception):
+    """A sentence for each thing that is wrong with it."""
 
 
 def _read_example(folder: Path, message: MessageDefinition) -> Any:
-    try:
-        return json.loads((folder / "examples" / f"{message.name}.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
-def _example_problems(message: MessageDefinition) -> Iterator[str]:
     path = f"examples/{message.name}.json"
-    if message.example is None:
-        yield f"no example. Write one message of it as JSON into {path}"
-        return
+    try:
+        example = json.loads((folder / path).read_bytes())
+    except OSError:
+        raise _WrongExample(f"no example. Write one message of it as JSON into {path}") from None
+    except ValueError as error:
+        raise _WrongExample(f"{path} is not JSON: {error}") from None
     validator = Draft202012Validator(message.schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
-    for error in validator.iter_errors(message.example):
-        yield f"{path} does not fit: {error.json_path}: {error.message}"
-    for name in message.example.keys() - message.schema["properties"].keys():
-        yield f"{path} has {name}, which the schema does not"
+    problems = [
+        f"{path} does not fit: {error.json_path}: {error.message}" for error in validator.iter_errors(example)
+    ]
+    if isinstance(example, dict):
+        unknown = example.keys() - message.schema["properties"].keys()
+        problems += [f"{path} has {name}, which the schema does not" for name in sorted(unknown)]
+    if problems:
+        raise _WrongExample(*problems)
+    return example
 
 
 def _stray_examples(folder: Path, found: list[MessageDefinition]) -> Iterator[str]:
