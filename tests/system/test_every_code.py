@@ -88,11 +88,11 @@ def sale(shop: Shop, stack: Stack) -> Iterator[httpx.Response]:
     yield bob.request("POST", "/reservations", {"eventId": event["id"], "seatIds": seats[:1]})
     yield bob.request("POST", "/reservations", {"eventId": event["id"], "seatIds": seats[1:12]})
     order = ada.check_out(hold)
-    yield ada.request("DELETE", f"/reservations/{hold['id']}")
     yield shop.admin.request("POST", f"/orders/{order['orderId']}/refund")
     shop.stripe.pay(order)
     ada.order_becomes(order, "fulfilled")
     yield ada.request("POST", f"/orders/{order['orderId']}/cancel")
+    yield ada.request("DELETE", f"/reservations/{hold['id']}")
     [ticket] = eventually(lambda: ada.tickets(order), until=lambda seen: len(seen) == 1)
     code = {"qrPayload": ticket["qrPayload"]}
     shop.admin.call("POST", "/tickets/check-in", code)
