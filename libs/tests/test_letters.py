@@ -21,10 +21,10 @@ from contracts.topics import DEAD_LETTER_AUDIT
 from libs.ids import new_id
 from libs.messaging.dead_letters import DeadLetters, read_notes
 from libs.messaging.deliveries import Retry
-from libs.messaging.dlq import render
 from libs.messaging.heartbeat import Heartbeat
 from libs.messaging.letters import Letter, Letters, open_letters
 from libs.messaging.subscriptions import Subscription
+from libs.messaging.texts import body_text
 from libs.postgres import Conn, Pool
 from messaging_support import eventually
 
@@ -517,13 +517,13 @@ def test_kafka_that_is_away_is_one_line() -> None:
 
 
 def test_body_on_the_screen_is_set_out_cut_and_harmless() -> None:
-    assert render(b'{"a":"\xc3\xa9"}', limit=None) == '{\n  "a": "é"\n}'
-    assert render(None, limit=None) == "(null)"
-    assert render(b"\x1b[2J\xff", limit=None) == r"\x1b[2J\xff"
+    assert body_text(b'{"a":"\xc3\xa9"}', limit=None) == '{\n  "a": "é"\n}'
+    assert body_text(None, limit=None) == "(null)"
+    assert body_text(b"\x1b[2J\xff", limit=None) == r"\x1b[2J\xff"
     # In JSON too: a control sequence of one character, a change of direction, half a character.
-    assert render('"\x9b2J\u202e"'.encode(), limit=None) == r'"\x9b2J\u202e"'
-    assert render(b'"\\ud800"', limit=None) == r'"\ud800"'
-    cut = render(b"x" * 5000, limit=100)
+    assert body_text('"\x9b2J\u202e"'.encode(), limit=None) == r'"\x9b2J\u202e"'
+    assert body_text(b'"\\ud800"', limit=None) == r'"\ud800"'
+    cut = body_text(b"x" * 5000, limit=100)
     assert cut.splitlines() == ["x" * 100, "... 4900 more characters: LETTER= (--letter) shows all"]
 
 

@@ -13,13 +13,15 @@ from embedded.inspection import tail, topics_table
 from embedded.problems import Problem
 from embedded.settings import Settings
 from embedded.stack import Stack
-from embedded.testing import running_stack
+from embedded.testing import running_stack, send_unreadable
 
 MESSAGES: list[tuple[bytes | None, bytes | None]] = [
     (b"order-1", b'{"orderId": "order-1", "note": "\xc3\xa9"}'),
     (b"order-2", b"no JSON \x1b[31m"),
     (None, b"\xff\xfe"),
-    (b"order-3", None),
+    (b"order-3", b'"\\ud800"'),
+    (b"order-4", b"[" * 100_000),
+    (b"order-5", None),
 ]
 
 
@@ -36,13 +38,14 @@ def brokers(kafka: str) -> str:
 
 
 async def fill(brokers: str) -> None:
-    """Four messages in one of two partitions, of which the group `readers` has read one."""
+    """In one of two partitions: one that cannot be read, and is behind the group `readers`, and six more."""
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
     await admin.start()
     await admin.create_topics([NewTopic("orders", 2, 1), NewTopic("quiet", 1, 1)])
     await admin.close()
     producer = AIOKafkaProducer(bootstrap_servers=brokers)
     await producer.start()
+    await send_unreadable(producer, "orders", partition=1)
     for key, value in MESSAGES:
         await producer.send_and_wait(
             "orders", value, key=key, partition=1, headers=[("ce_type", b"order.placed")]
@@ -58,7 +61,7 @@ async def fill(brokers: str) -> None:
 async def test_topics_show_partitions_messages_and_lag(brokers: str) -> None:
     lines = [line.split() for line in (await topics_table(brokers)).splitlines()]
     assert lines[0] == ["topic", "partitions", "messages", "group", "lag"]
-    assert ["orders", "2", "4", "readers", "3"] in lines
+    assert ["orders", "2", "7", "readers", "6"] in lines
     assert ["quiet", "1", "0", "-", "-"] in lines
     assert not any(line[0].startswith("__") for line in lines)
 
@@ -68,13 +71,15 @@ async def test_a_tail_shows_every_kind_of_message(brokers: str) -> None:
     async with aclosing(tail(brokers, "orders", from_start=True)) as texts:
         while len(shown) < len(MESSAGES):
             shown.append(await anext(texts))
-    json_one, text_one, bytes_one, empty_one = shown
+    json_one, text_one, bytes_one, half_one, deep_one, empty_one = shown
     assert "key order-1" in json_one
     assert "  ce_type: order.placed" in json_one
     assert '  "note": "é"' in json_one
     assert "no JSON \\x1b[31m" in text_one
-    assert "0xfffe" in bytes_one
-    assert "(no body)" in empty_one
+    assert r"\xff\xfe" in bytes_one
+    assert r"\ud800" in half_one
+    assert "[[[" in deep_one
+    assert "(null)" in empty_one
 
 
 async def test_an_unknown_topic_is_answered_with_the_known_ones(brokers: str) -> None:

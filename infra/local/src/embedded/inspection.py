@@ -1,6 +1,5 @@
 """Looking into Kafka: topics, messages, lags, and the messages of one topic as they come."""
 
-import json
 import logging
 from collections import defaultdict
 from collections.abc import AsyncGenerator
@@ -10,6 +9,8 @@ from datetime import UTC, datetime
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
+from libs.messaging.reading import read_some
+from libs.messaging.texts import body_text, safe, text_of
 
 from embedded.problems import Problem
 from embedded.terminal import table
@@ -49,8 +50,10 @@ async def tail(brokers: str, topic: str, *, from_start: bool) -> AsyncGenerator[
             await consumer.seek_to_beginning(*partitions[topic])
         else:
             await consumer.seek_to_end(*partitions[topic])
-        async for message in consumer:
-            yield render(message)
+        while True:
+            for messages in (await read_some(consumer, *partitions[topic], timeout_ms=500)).values():
+                for message in messages:
+                    yield render(message)
 
 
 async def end_offsets(brokers: str) -> dict[TopicPartition, int]:
@@ -72,7 +75,7 @@ async def messages_since(
         for one, begin in wanted.items():
             consumer.seek(one, begin)
         while any([await consumer.position(one) < ends[one] for one in wanted]):
-            for batch in (await consumer.getmany(timeout_ms=100)).values():
+            for batch in (await read_some(consumer, *wanted, timeout_ms=100)).values():
                 messages += batch
     return sorted(messages, key=lambda message: message.timestamp)
 
@@ -80,29 +83,9 @@ async def messages_since(
 def render(message: "ConsumerRecord[bytes | None, bytes | None]") -> str:
     """One message for the screen: where and when, key, headers, body."""
     at = datetime.fromtimestamp(message.timestamp / 1000, UTC).isoformat(timespec="milliseconds")
-    lines = [f"{message.topic} {message.partition}:{message.offset}  {at}  key {_text(message.key)}"]
-    lines += [f"  {name}: {_text(value)}" for name, value in message.headers]
-    return "\n".join([*lines, _body(message.value), ""])
-
-
-def _body(value: bytes | None) -> str:
-    if value is None:
-        return "(no body)"
-    try:
-        return json.dumps(json.loads(value), indent=2, ensure_ascii=False)
-    except ValueError:
-        return _text(value)
-
-
-def _text(value: bytes | None) -> str:
-    """Safe for any terminal: control characters are shown, bytes that are no text as hexadecimal."""
-    if value is None:
-        return "-"
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        return f"0x{value.hex()}"
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    lines = [f"{message.topic} {message.partition}:{message.offset}  {at}  key {text_of(message.key)}"]
+    lines += [f"  {safe(name)}: {text_of(value)}" for name, value in message.headers]
+    return "\n".join([*lines, body_text(message.value), ""])
 
 
 @asynccontextmanager

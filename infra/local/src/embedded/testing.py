@@ -7,6 +7,9 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.util import calc_crc32c
+
 from embedded import locks
 from embedded.ports import free_port_base
 from embedded.settings import Settings, passed_on
@@ -64,3 +67,14 @@ def shared_stack(name: str, parts: Sequence[str] = BACKING) -> Generator[Stack]:
                 if not locks.is_held(users):
                     stack.down()
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+async def send_unreadable(producer: AIOKafkaProducer, topic: str, *, partition: int = 0) -> None:
+    """A record whose header has a name that is no UTF-8, as other clients send it: aiokafka reads none."""
+    batch = producer.create_batch()
+    batch.append(key=None, value=None, timestamp=None, headers=[("??", b"")])
+    broken = batch._build().replace(b"??", b"\xff\xfe")  # pyright: ignore[reportPrivateUsage]
+    # The checksum of what follows it.
+    broken[17:21] = calc_crc32c(bytes(broken[21:])).to_bytes(4)
+    batch._buffer = broken  # pyright: ignore[reportPrivateUsage]
+    await (await producer.send_batch(batch, topic, partition=partition))

@@ -13,7 +13,6 @@ reads KAFKA_BROKERS. A letter is named by its place on the dead-letter topic, pa
 import argparse
 import asyncio
 import getpass
-import json
 import logging
 import os
 import re
@@ -37,6 +36,7 @@ from libs.messaging.letters import (
     UnknownTopic,
     open_letters,
 )
+from libs.messaging.texts import body_text, safe, text_of
 
 SHOWN_LETTERS = 20
 SHOWN_CHARACTERS = 2_000
@@ -166,7 +166,7 @@ def _ids(text: str) -> list[str]:
     for name in ids:
         if not re.fullmatch(r"\d+:\d+", name, re.ASCII):
             raise Refused(
-                f"{_safe(name)} is no letter: say partition:offset, such as 0:12, several with commas"
+                f"{safe(name)} is no letter: say partition:offset, such as 0:12, several with commas"
             )
     return ids
 
@@ -180,26 +180,26 @@ def _result(topic: str, letters: Sequence[Letter], result: ReplayResult) -> str:
         lines.append(f"It has not taken all of them yet: is {source.service}'s worker running?")
     else:
         lines.append(f"{result.handled} done, {len(result.failed)} failed again.")
-    lines += [f"  {each.id}  {_safe(each.notes.reason)}: {_safe(each.notes.error)}" for each in result.failed]
+    lines += [f"  {each.id}  {safe(each.notes.reason)}: {safe(each.notes.error)}" for each in result.failed]
     return "\n".join(lines)
 
 
 async def _page(letters: Letters, letter: Letter, *, full: bool) -> str:
     notes = letter.notes
     rows = [
-        ("failed", f"{_safe(notes.reason) or 'unknown'}: {_safe(notes.error)}"),
-        ("when", _safe(notes.failed_at) or "unknown"),
+        ("failed", f"{safe(notes.reason) or 'unknown'}: {safe(notes.error)}"),
+        ("when", safe(notes.failed_at) or "unknown"),
         ("where", _where(letter)),
-        ("how often", f"{notes.attempts} tries" + (f", replay {notes.replays}" if notes.replays else "")),
+        ("how often", f"{_tries(notes.attempts)}" + (f", replay {notes.replays}" if notes.replays else "")),
         *(("before", _failure(each)) for each in notes.history),
         *(("copies", ", ".join(letter.copies)) for _ in letter.copies[:1]),
         *(("then", _decision(each)) for each in letter.decisions),
-        ("key", _text(letter.key)),
-        *(("header", f"{_safe(name)}: {_text(value)}") for name, value in without_notes(letter.headers)),
+        ("key", text_of(letter.key)),
+        *(("header", f"{safe(name)}: {text_of(value)}") for name, value in without_notes(letter.headers)),
         ("body", f"{letter.size} bytes" if letter.size else "none"),
     ]
     head = f"{letter.place.topic} {letter.id}  {letter.status}"
-    body = render(await letters.body(letter), limit=None if full else SHOWN_CHARACTERS)
+    body = body_text(await letters.body(letter), limit=None if full else SHOWN_CHARACTERS)
     return "\n".join([head, *(f"  {name:<9} {text}" for name, text in rows), body]).rstrip()
 
 
@@ -211,41 +211,17 @@ def _where(letter: Letter) -> str:
 
 
 def _failure(failure: Failure) -> str:
-    what = f"{_safe(failure.reason)}: {_safe(failure.error)}"
-    return f"{_safe(failure.failed_at)}  {what} ({failure.attempts} tries)"
+    what = f"{safe(failure.reason)}: {safe(failure.error)}"
+    return f"{safe(failure.failed_at)}  {what} ({_tries(failure.attempts)})"
 
 
 def _decision(decision: Decision) -> str:
-    why = f": {_safe(decision.reason)}" if decision.reason else ""
-    return f"{_moment(decision.at)}  {decision.action} by {_safe(decision.by)}{why}"
+    why = f": {safe(decision.reason)}" if decision.reason else ""
+    return f"{_moment(decision.at)}  {decision.action} by {safe(decision.by)}{why}"
 
 
-def render(value: bytes | None, *, limit: int | None) -> str:
-    """A body for the screen: JSON set out, other bytes escaped, at most `limit` characters of it."""
-    if value is None:
-        return "(null)"
-    try:
-        text = json.dumps(json.loads(value), indent=2, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        text = _text(value)
-    lines = "\n".join(_safe(line) for line in text.split("\n"))
-    if limit is None or len(lines) <= limit:
-        return lines
-    return f"{lines[:limit]}\n... {len(lines) - limit} more characters: LETTER= (--letter) shows all"
-
-
-def _text(value: bytes | None) -> str:
-    if value is None:
-        return "-"
-    try:
-        return _safe(value.decode())
-    except UnicodeDecodeError:
-        return _safe(repr(value)[2:-1])
-
-
-def _safe(text: str) -> str:
-    """Without what a terminal would obey: control characters, changes of direction, half characters."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+def _tries(attempts: int) -> str:
+    return "1 try" if attempts == 1 else f"{attempts} tries"
 
 
 def _moment(at: datetime) -> str:

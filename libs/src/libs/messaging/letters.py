@@ -32,6 +32,7 @@ from libs.messaging.dead_letters import (
     without_notes,
 )
 from libs.messaging.producers import abandon
+from libs.messaging.reading import read_some
 
 ANSWER_SECONDS = 20.0
 """How long Kafka may say nothing before it counts as away."""
@@ -279,7 +280,7 @@ class Letters:
         heard_at = time.monotonic()
         while behind:
             async with _answering():
-                batches = await self._consumer.getmany(*behind, timeout_ms=500)
+                batches = await read_some(self._consumer, *behind, timeout_ms=500)
             for place, records in batches.items():
                 heard_at = time.monotonic()
                 for record in records:

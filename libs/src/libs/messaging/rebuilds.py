@@ -29,6 +29,7 @@ from psycopg import sql
 
 from libs.messaging.deliveries import Handlers
 from libs.messaging.envelopes import Undecodable, UnknownType, decode
+from libs.messaging.reading import read_some
 from libs.postgres import Conn, is_transient
 from libs.settings import ServiceSettings, read_settings
 
@@ -165,7 +166,7 @@ class _Copy:
             ends = await self._asker.end_offsets(list(self._next))
         heard_at = time.monotonic()
         while behind := [place for place, end in ends.items() if self._next[place] < end]:
-            for place, records in (await self._consumer.getmany(*behind, timeout_ms=500)).items():
+            for place, records in (await read_some(self._consumer, *behind, timeout_ms=500)).items():
                 heard_at = time.monotonic()
                 for record in records:
                     await self._handle(record)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -147,7 +148,7 @@ async def _without_effect(
 
     async for record in _records(consumer, committed, after):
         id_, type_ = _header(record, "ce_id"), _header(record, "ce_type")
-        if id_ and type_:  # others are noise, and were dead-lettered
+        if id_ and type_ and "\0" not in id_:  # others are noise, and were dead-lettered
             chunk.append(Passed(id_, type_, f"{record.topic}[{record.partition}]@{record.offset}"))
             count += 1
         if len(chunk) == CHUNK:
@@ -169,24 +170,27 @@ async def _records(
             since = int(after.timestamp() * 1000)
             for partition, found in (await consumer.offsets_for_times(dict.fromkeys(ends, since))).items():
                 starts[partition] = found.offset if found else ends[partition]
-    left = {partition for partition, end in ends.items() if starts[partition] < end}
-    for partition in ends:
-        consumer.seek(partition, starts[partition])
-        if partition not in left:
-            consumer.pause(partition)
-    while left:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            batches = await consumer.getmany(timeout_ms=1_000)
-        for partition, records in batches.items():
-            for record in records:
-                if record.offset < ends[partition]:
+    for partition, end in ends.items():
+        place, at_most = starts[partition], None
+        consumer.seek(partition, place)
+        heard_at = time.monotonic()
+        while place < end:
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    batches = await consumer.getmany(partition, timeout_ms=1_000, max_records=at_most)
+                    position = await consumer.position(partition)
+            except UnicodeDecodeError:
+                # A header whose name is no UTF-8. One by one up to that record, and over it.
+                place, at_most = (place, 1) if at_most is None else (place + 1, None)
+                consumer.seek(partition, place)
+                continue
+            if position > place:
+                place, heard_at = position, time.monotonic()
+            elif time.monotonic() - heard_at > ANSWER_SECONDS:
+                raise TimeoutError
+            for record in batches.get(partition, ()):
+                if record.offset < end:
                     yield record
-        for partition in list(left):
-            async with asyncio.timeout(ANSWER_SECONDS):
-                position = await consumer.position(partition)
-            if position >= ends[partition]:
-                consumer.pause(partition)
-                left.discard(partition)
 
 
 def _identity(letter: ConsumerRecord[Any, Any]) -> str:
