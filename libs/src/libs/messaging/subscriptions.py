@@ -199,6 +199,8 @@ class Subscription:
 
     async def _still_ours(self, records: list[ConsumerRecord[Any, Any]]) -> list[ConsumerRecord[Any, Any]]:
         """Without those of a partition that a rebalance took, or put back, since they were fetched."""
+        if not self._has_joined:  # its partitions are on their way, and it is not told yet which come back
+            return []
         ends = {TopicPartition(each.topic, each.partition): each.offset + 1 for each in records}
         ours: set[TopicPartition] = set()
         for partition, end in ends.items():
