@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from contracts.messages import HoldReleased
-from libs.messaging import envelopes, offsets, subscriptions
+from libs.messaging import dead_letters, envelopes, offsets, subscriptions
 from libs.messaging.dead_letters import DeadLetters
 from libs.messaging.deliveries import Deliveries, Retry
 from libs.messaging.heartbeat import Heartbeat
@@ -98,6 +98,21 @@ async def test_message_delivered_twice_has_its_effect_once(pool: Pool, kafka_bro
 
         await eventually(done)
     assert await effects(pool, message.hold_id) == [str(message.event_id), str(other.event_id)]
+
+
+async def test_message_delivered_again_to_a_process_that_never_saw_it_has_no_second_effect(
+    pool: Pool, kafka_brokers: str
+) -> None:
+    message = released()
+    headers = headers_of(message)
+    for later in (released(), released()):
+        async with producing(kafka_brokers) as producer:
+            await send(producer, message, headers, partition=0)
+            await send(producer, later, partition=0)
+        work = subscription(pool, kafka_brokers, {HoldReleased: note})
+        async with running(work.run(kafka_brokers=kafka_brokers, heartbeat=Heartbeat())):
+            await eventually(lambda later=later: has_effect(pool, later))
+    assert await has_effect(pool, message)
 
 
 async def test_faulty_message_is_tried_again_then_dead_lettered_and_others_go_on(
@@ -365,3 +380,19 @@ async def test_message_whose_dead_letter_cannot_be_written_keeps_its_offset(
     with pytest.raises(RuntimeError, match="dead letters are not started"):
         await deliveries.failed
     assert deliveries.offsets.committable() == {PARTITION: 1}
+
+
+async def test_dead_letter_that_kafka_does_not_acknowledge_is_not_written(
+    kafka_brokers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def send_unacknowledged(*_: object, **__: object) -> asyncio.Future[None]:
+        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        sent.set_exception(KafkaError("the broker died"))
+        return sent
+
+    letters = DeadLetters(service="payments", kafka_brokers=kafka_brokers)
+    await letters.start()
+    monkeypatch.setattr(dead_letters, "send_as_it_is", send_unacknowledged)
+    with pytest.raises(KafkaError, match="the broker died"):
+        await letters.send(record(0), error=LookupError("nothing there"), attempts=1)
+    await letters.stop()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -16,11 +17,11 @@ from contracts.messages import (
 from libs.ids import new_id
 from libs.postgres import transaction
 from payments import cancellations
-from payments.models import OrderStatus
+from payments.models import Order, OrderStatus
 from payments.orders import expire_unpaid_orders
 from payments.queries import orders
 
-from services.payments.tests.support import Buyer, Shop, expired, intent_id, lost, released, until
+from services.payments.tests.support import Buyer, Shop, expired, intent_id, lost, rejected, released, until
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")  # of Stripe's SDK
 
@@ -66,6 +67,33 @@ async def test_end_that_comes_late_does_not_touch_an_order_that_is_paid_or_over(
                 conn, UUID(order["id"]), status=OrderStatus.EXPIRED, payment_intent_id=intent_id(order)
             )
         assert ended is None
+        assert await buyer.status(order) == status
+
+
+async def test_order_that_was_given_an_intent_meanwhile_is_not_ended(shop: Shop, buyer: Buyer) -> None:
+    order = await shop.ordered(buyer)
+    for cancelled in (None, "pi_another"):
+        async with transaction(shop.pool) as conn:
+            ended = await orders.end_unpaid(
+                conn, UUID(order["id"]), status=OrderStatus.CANCELLED, payment_intent_id=cancelled
+            )
+        assert ended is None
+    assert await buyer.status(order) == "pending"
+
+
+@pytest.mark.parametrize("mark", [orders.mark_paid_late, orders.mark_wrongly_paid])
+async def test_payment_that_comes_late_does_not_touch_an_order_that_is_paid_or_back(
+    shop: Shop, buyer: Buyer, mark: Callable[..., Awaitable[Order | None]]
+) -> None:
+    paid, back = await shop.bought(buyer), await shop.bought(buyer)
+    await shop.deliver(rejected(back))
+    await shop.run_jobs()
+    for order, status in ((paid, "paid"), (back, "refunded")):
+        async with transaction(shop.pool) as conn:
+            marked = await mark(
+                conn, UUID(order["id"]), payment_intent_id=intent_id(order), client_secret="secret"
+            )
+        assert marked is None
         assert await buyer.status(order) == status
 
 

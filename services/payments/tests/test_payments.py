@@ -78,6 +78,20 @@ async def test_wrong_amount_in_the_event_is_corrected_by_stripe(shop: Shop, buye
     assert await shop.account(order) == (order["amountMinor"], 0)
 
 
+async def test_payment_announced_wrongly_and_then_rightly_counts_once_and_is_kept(
+    shop: Shop, buyer: Buyer
+) -> None:
+    order = await shop.ordered(buyer)
+    await shop.pay(order)
+    await shop.deliver(success(order, amount_minor=1), success(order))
+    assert await shop.job_kinds() == ["inspect"]
+    await shop.run_jobs()
+    await shop.run_jobs()
+    assert await buyer.status(order) == "paid"
+    assert await shop.account(order) == (order["amountMinor"], 0)
+    assert await shop.told(order) == Counter({"order.placed": 1, "order.paid": 1})
+
+
 @pytest.mark.parametrize("change", [{"amount": 1}, {"amount": 99_999}, {"currency": "usd"}])
 @pytest.mark.parametrize("end", ["pending", "expired"])
 async def test_wrong_amount_captured_goes_back(
