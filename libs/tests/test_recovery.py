@@ -140,6 +140,34 @@ async def test_handler_that_never_comes_back_is_left_and_the_message_handled_ane
         await eventually(lambda: has_effect(pool, message))
 
 
+async def test_consumer_whose_handler_does_not_come_back_is_not_ready_though_it_was_started(
+    pool: Pool, kafka_brokers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "STUCK_SECONDS", 2.0)
+    monkeypatch.setattr(subscriptions, "PROBE_SECONDS", 0.5)
+    message, may_end, heartbeat = released(), asyncio.Event(), Heartbeat()
+
+    async def handle(conn: Conn, each: HoldReleased) -> None:
+        if each == message:
+            await may_end.wait()
+        await note(conn, each)
+
+    async def is_told() -> bool:
+        return heartbeat.status()[1].startswith("consumer: no progress for ")
+
+    async def is_ready() -> bool:
+        return heartbeat.status() == ("ready", "")
+
+    async with producing(kafka_brokers) as producer:
+        await send(producer, message)
+    work = subscription(pool, kafka_brokers, {HoldReleased: handle})
+    async with running(work.run(kafka_brokers=kafka_brokers, heartbeat=heartbeat)):
+        await eventually(is_told)
+        may_end.set()
+        await eventually(lambda: has_effect(pool, message))
+        await eventually(is_ready)
+
+
 @pytest.mark.parametrize("can_ask", [True, False])
 async def test_consumer_that_stops_reading_is_built_anew(
     pool: Pool, kafka_brokers: str, monkeypatch: pytest.MonkeyPatch, can_ask: bool

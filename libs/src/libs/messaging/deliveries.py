@@ -186,7 +186,9 @@ class Deliveries:
 
     def _retry_ended(self, task: asyncio.Task[None]) -> None:
         self._retries.discard(task)
-        if not task.cancelled() and (error := task.exception()) and not self.failed.done():
+        error = None if task.cancelled() else task.exception()
+        # Whose partitions are being given up is given up with them.
+        if error and not isinstance(error, PartitionsRevoked) and not self.failed.done():
             self.failed.set_exception(error)
 
     async def _bury(self, record: ConsumerRecord[Any, Any], *, error: Exception, attempts: int) -> None:

@@ -131,13 +131,13 @@ class Subscription:
         ]
         try:
             while True:
-                heartbeat.report("consumer", self._status())
+                silence = time.monotonic() - max(self._deliveries.progress_at, self._current_at)
+                heartbeat.report("consumer", self._status(silence))
                 done, _ = await asyncio.wait(
                     [*work, self._deliveries.failed], timeout=0.5, return_when=asyncio.FIRST_COMPLETED
                 )
                 for each in done:
                     each.result()
-                silence = time.monotonic() - max(self._deliveries.progress_at, self._current_at)
                 if silence > (HANGING_SECONDS if self._working.locked() else STUCK_SECONDS):
                     log.error("no progress for %.0f s: the consumer is built anew", silence)
                     return
@@ -195,6 +195,7 @@ class Subscription:
                         headers=(unreadable,),
                     )
                 ]
+        await asyncio.sleep(0.02)  # perhaps there was no partition to wait for
         return []
 
     async def _still_ours(self, records: list[ConsumerRecord[Any, Any]]) -> list[ConsumerRecord[Any, Any]]:
@@ -243,11 +244,13 @@ class Subscription:
             async with asyncio.timeout(2):
                 await self._commit()
 
-    def _status(self) -> str:
+    def _status(self, silence: float) -> str:
         if not self._has_joined:
             return "joining its group"
         if self._is_kafka_away:
             return "waiting for Kafka"
+        if silence > STUCK_SECONDS:
+            return f"no progress for {silence:.0f} s"
         return self._deliveries.waits_for or "ready"
 
     async def _probe_for_ever(self, kafka_brokers: str) -> None:
