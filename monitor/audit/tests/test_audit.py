@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from audit.looks import Sources, Verdict, audit
 from audit.report import CHECKS, report
-from embedded.testing import running_stack
+from embedded.testing import running_stack, send_unreadable
 from libs.migrations import migrate, services_from_environment
 
 from monitor.audit.tests.world import World
@@ -174,6 +174,18 @@ def tickets_of_an_order_that_expired(world: World) -> UUID:
     return sold["order"]
 
 
+def tickets_of_another_user_than_the_buyer(world: World) -> UUID:
+    sold = world.sell()
+    world.do("UPDATE inventory.tickets SET user_id = gen_random_uuid()")
+    return sold["order"]
+
+
+def fulfilled_order_of_which_inventory_knows_no_sale(world: World) -> UUID:
+    sold = world.sell()
+    world.do("DELETE FROM inventory.sales")
+    return sold["order"]
+
+
 def sale_that_was_rejected_after_all(world: World) -> UUID:
     sold = world.sell()
     world.do("UPDATE inventory.sales SET status = 'rejected'")
@@ -196,6 +208,12 @@ def hold_with_two_orders(world: World) -> UUID:
 def hold_that_payments_never_heard_of(world: World) -> UUID:
     hold = world.hold(*world.event())
     world.do("DELETE FROM payments.holds WHERE id = %(hold)s", **hold)
+    return hold["hold"]
+
+
+def hold_that_payments_has_at_another_price(world: World) -> UUID:
+    hold = world.hold(*world.event())
+    world.do("UPDATE payments.holds SET amount_minor = 1 WHERE id = %(hold)s", **hold)
     return hold["hold"]
 
 
@@ -301,10 +319,13 @@ PLANTS: dict[Callable[[World], UUID | str], str] = {
     fulfilled_order_with_too_few_tickets: "order-without-tickets",
     ticket_without_payment: "ticket-without-payment",
     tickets_of_an_order_that_expired: "ticket-without-payment",
+    tickets_of_another_user_than_the_buyer: "ticket-without-payment",
+    fulfilled_order_of_which_inventory_knows_no_sale: "sale-and-order",
     sale_that_was_rejected_after_all: "sale-and-order",
     order_of_another_amount_than_its_hold: "order-amount",
     hold_with_two_orders: "hold-with-two-orders",
     hold_that_payments_never_heard_of: "hold-projection",
+    hold_that_payments_has_at_another_price: "hold-projection",
     event_that_inventory_has_in_part: "event-projection",
     payment_that_we_do_not_know: "payment-unknown-here",
     payment_of_an_order_that_is_not_there: "payment-unknown-here",
@@ -403,10 +424,13 @@ async def test_dead_letter_and_message_without_effect_are_found(sources: Sources
             (topics[0], b"done", b"order.paid"),
             (topics[0], b"lost", b"order.paid"),
             (topics[0], b"given-up", b"order.paid"),
+            (topics[0], b"no\0text", b"order.paid"),
             (topics[0], b"of-no-use", b"order.noted"),
             (topics[0], b"not-consumed-yet", b"order.paid"),
             (topics[1], b"given-up", b"order.paid"),
         ):
+            if id_ == b"lost":
+                await send_unreadable(producer, topic)
             await producer.send_and_wait(topic, b"{}", headers=[("ce_id", id_), ("ce_type", type_)])
         # Letters of which an operator has decided wait no more, nor do their copies.
         place = {"dlq_topic": "audited.orders", "dlq_partition": "0", "dlq_offset": "7", "dlq_timestamp": "1"}
@@ -423,7 +447,7 @@ async def test_dead_letter_and_message_without_effect_are_found(sources: Sources
         )
         await consumer.start()
         consumer.assign([TopicPartition(topics[0], 0)])
-        await consumer.commit({TopicPartition(topics[0], 0): 4})
+        await consumer.commit({TopicPartition(topics[0], 0): 6})
         await consumer.stop()
         world.do("INSERT INTO inventory.inbox (message_id, consumer) VALUES ('done', 'inventory')")
 
@@ -472,6 +496,10 @@ def test_command_needs_a_role_that_may_only_read(sources: Sources, world: World)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     sold_seat_without_ticket(world)
     assert run(environment).returncode == 1
+    for wrong in ("--grace=soon", "--days=-1", "--days=nan"):
+        done = subprocess.run((*command, wrong), env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+        assert done.returncode == 2
+        assert "invalid number from 0 on value" in done.stderr
     del environment["STRIPE_SECRET_KEY"]
     without = run(environment)
     assert without.returncode == 2

@@ -7,6 +7,7 @@ Exits 0 when all is well, 1 when something is not, 2 when it could not look.
 import argparse
 import asyncio
 import logging
+import math
 import os
 import sys
 
@@ -16,14 +17,28 @@ from audit.report import report
 COULD_NOT_LOOK = 2
 
 
+def _from_zero_on(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ValueError
+    return number
+
+
+_from_zero_on.__name__ = "number from 0 on"  # as argparse calls it
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="audit", description=__doc__)
     parser.add_argument(
-        "--grace", type=float, default=30.0, metavar="SECONDS", help="what is younger is in flight (30)"
+        "--grace",
+        type=_from_zero_on,
+        default=30.0,
+        metavar="SECONDS",
+        help="what is younger is in flight (30)",
     )
     parser.add_argument(
         "--days",
-        type=float,
+        type=_from_zero_on,
         default=30.0,
         help="how far back payments and messages are compared; 0: all (30)",
     )

@@ -23,20 +23,22 @@ FULFILLED_HAS_TICKETS = Check(
 
 TICKET_IS_PAID = Check(
     "ticket-without-payment",
-    "a valid ticket belongs to an order that is paid",
-    "somebody gets in for nothing",
+    "a valid ticket belongs to an order that is paid, and to its buyer",
+    "somebody gets in for nothing, or in place of who paid",
     # A refund that was not cleared yet leaves its tickets valid. One made in the dashboard after a ticket was
     # used has raised an alarm, and nothing can be done about it here.
     sql="""
     SELECT ticket.order_id::text,
            count(*) || ' valid tickets of '
            || CASE WHEN bought.id IS NULL THEN 'an order that is not there'
+                   WHEN bool_or(ticket.user_id <> bought.user_id) THEN 'another user than its order'
                    WHEN bought.status NOT IN ('paid', 'fulfilled') THEN 'an order that is ' || bought.status
                    ELSE 'an order without a captured payment' END, NULL
       FROM inventory.tickets ticket
       LEFT JOIN payments.orders bought ON bought.id = ticket.order_id
      WHERE ticket.status <> 'void'
        AND (bought.id IS NULL
+            OR ticket.user_id <> bought.user_id
             OR bought.status IN ('pending', 'cancelled', 'expired')
             OR bought.refund_cleared_at IS NOT NULL
                AND NOT (bought.refund_reason = 'dashboard' AND ticket.status = 'checked_in')
@@ -62,6 +64,11 @@ SALE_AGREES = Check(
            AND bought.refund_reason IS DISTINCT FROM 'dashboard'
         OR sale.status IN ('rejected', 'voided') AND bought.status NOT IN ('refunding', 'refunded')
         OR sale.status = 'placed' AND bought.status = 'fulfilled'
+     UNION ALL
+    SELECT bought.id::text, 'the order is fulfilled, inventory knows of no sale', NULL
+      FROM payments.orders bought
+      LEFT JOIN inventory.sales sale ON sale.order_id = bought.id
+     WHERE bought.status = 'fulfilled' AND sale.order_id IS NULL
     """,
 )
 
@@ -109,11 +116,16 @@ HOLDS_ARE_KNOWN = Check(
     sql="""
     SELECT hold.hold_id::text,
            'the hold is ' || hold.status || ', payments '
-           || CASE WHEN known.id IS NULL THEN 'does not know it' ELSE 'says ' || known.status END,
+           || CASE WHEN known.id IS NULL THEN 'does not know it'
+                   WHEN known.user_id <> hold.user_id THEN 'has it as of user ' || known.user_id
+                   WHEN known.amount_minor <> hold.amount_minor
+                   THEN 'has it at ' || known.amount_minor || ', not ' || hold.amount_minor
+                   ELSE 'says ' || known.status END,
            CASE WHEN known.id IS NULL THEN hold.placed_at END
       FROM inventory.holds hold
       LEFT JOIN payments.holds known ON known.id = hold.hold_id
      WHERE known.id IS NULL AND hold.placed_at > now() - interval '50 days'
+        OR (known.user_id, known.amount_minor) <> (hold.user_id, hold.amount_minor)
         OR known.status = 'active' AND hold.status IN ('released', 'expired', 'confirmed')
         OR known.status IN ('released', 'confirmed') AND hold.status = 'active'
     """,
