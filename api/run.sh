@@ -8,6 +8,17 @@ NEWMAN_VERSION=6.2.2
 newman=.local/newman/node_modules/.bin/newman
 url=${1:-}
 
+case $url in
+'' | http://* | https://*) ;;
+*)
+    echo "URL=$url is no address: say https://localhost or http://localhost:3001, or leave it out for the embedded stack" >&2
+    exit 1
+    ;;
+esac
+if [ -n "$url" ] && [ -z "${STRIPE_SECRET_KEY:-}" ] && [ ! -f .env ]; then
+    echo "there is no .env with the key of the containers' Stripe emulator: make certs, or set STRIPE_SECRET_KEY" >&2
+    exit 1
+fi
 if ! command -v npm >/dev/null; then
     echo "npm is not on the PATH: install Node.js (Debian: apt-get install npm), or import api/*.json into Postman" >&2
     exit 1

@@ -19,6 +19,7 @@ from embedded.settings import TOOLS
 from embedded.stack import Stack
 from embedded.terminal import table
 
+from tests.arguments import asked_number
 from tests.faults.kafka_away import take_kafka_away
 from tests.faults.matrix import drawn, matrix
 from tests.faults.suite import PAYMENT_SECONDS, Outcome, Suite, open_suite, struck_stack
@@ -29,12 +30,12 @@ KEPT_LOGS = TOOLS / "faults"
 
 
 def main() -> int:
-    seconds = float(os.environ.get("SECONDS") or 300)
-    seed = int(os.environ.get("SEED") or secrets.randbelow(10_000))
+    seconds = asked_number("SECONDS", 300)
+    seed = int(asked_number("SEED", secrets.randbelow(10_000), least=0))
     is_all = os.environ.get("ALL") not in (None, "", "0")
-    buyers = int(os.environ.get("BUYERS") or 4)
+    buyers = int(asked_number("BUYERS", 4))
     asked_away = os.environ.get("KAFKA_AWAY_SECONDS")
-    away_seconds = float(asked_away or 20)
+    away_seconds = asked_number("KAFKA_AWAY_SECONDS", 20)
     whole = "the whole matrix" if is_all else f"{seconds:.0f} s"
     say(f"SEED={seed}, {buyers} buyers, {whole}. The stack comes up.")
     with struck_stack(payment_seconds=max(PAYMENT_SECONDS, int(away_seconds) + 60)) as stack:

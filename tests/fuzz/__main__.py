@@ -19,13 +19,14 @@ from embedded.stack import PARTS
 from embedded.terminal import table
 from embedded.testing import running_stack
 
+from tests.arguments import asked_number
 from tests.fuzz.campaign import CALLERS, EACH_ALONE, ENVIRONMENT, WHOLE, Campaign, Part, Tally
 from tests.system.shop import open_shop
 
 
 def main() -> int:
-    cases = int(os.environ.get("CASES") or 20_000)
-    seed = int(os.environ.get("SEED") or secrets.randbelow(10_000))
+    cases = int(asked_number("CASES", 20_000))
+    seed = int(asked_number("SEED", secrets.randbelow(10_000), least=0))
     is_short = bool(os.environ.get("SHORT"))
     say(f"SEED={seed}, {'a few' if is_short else f'at least {cases}'} cases. The stack comes up.")
     started = time.monotonic()

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from embedded.settings import ROOT
 from embedded.stack import Stack
 from embedded.status import report
 from embedded.testing import running_stack
@@ -34,6 +35,28 @@ def test_a_wrong_port_base_is_one_line(port_base: str, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith(f"PORT_BASE={port_base}")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        ("tests.faults", "SECONDS", "soon"),
+        ("tests.faults", "BUYERS", "0"),
+        ("tests.fuzz", "CASES", "-1"),
+        ("tests.fuzz", "SEED", "nan"),
+    ],
+)
+def test_a_wrong_number_for_the_long_suites_is_one_line(module: str, name: str, value: str) -> None:
+    done = subprocess.run(
+        (sys.executable, "-m", module),
+        cwd=ROOT,
+        env={**os.environ, name: value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith(f"{name}={value} does not do: say a number from ")
 
 
 def test_an_unknown_service_is_answered_with_the_known_ones(tmp_path: Path) -> None:
