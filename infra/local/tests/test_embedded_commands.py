@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from embedded.settings import ROOT
+from embedded.settings import ROOT, Settings
 from embedded.stack import Stack
 from embedded.status import report
 from embedded.testing import running_stack
@@ -27,6 +27,24 @@ def test_before_the_first_start_the_way_to_it_is_told(command: str, tmp_path: Pa
     done = embedded(tmp_path, command)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "the stack was never started here: make up\n"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null"])
+def test_damaged_description_of_a_stack_is_as_good_as_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "stack.json").write_text(text)
+    assert embedded(tmp_path, "status").stderr == "the stack was never started here: make up\n"
+    assert embedded(tmp_path, "down").returncode == 0
+    assert embedded(tmp_path, "reset").returncode == 0
+    assert not tmp_path.exists()
+
+
+def test_damaged_secrets_are_one_line_that_names_the_way_out(tmp_path: Path) -> None:
+    Settings(tmp_path, 4000).save()
+    (tmp_path / "secrets.json").write_text('{"postgres": ')
+    done = embedded(tmp_path, "env")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "make reset" in done.stderr
+    assert embedded(tmp_path, "reset").returncode == 0
 
 
 @pytest.mark.parametrize("port_base", ["many", "80"])

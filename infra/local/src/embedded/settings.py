@@ -113,7 +113,13 @@ class Settings:
     def _secrets(self) -> dict[str, str]:
         """Made once for each state folder and then kept: the databases know them."""
         path = self.state / "secrets.json"
-        known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        try:
+            known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        except ValueError:
+            raise Problem(
+                f"{path} is damaged, and the databases know what was in it: bring it back, or make reset,"
+                " which deletes what is stored"
+            ) from None
         missing = {name: make() for name, make in SECRETS.items() if name not in known}
         if missing:
             known |= missing
@@ -127,14 +133,14 @@ def state_dir() -> Path:
 
 
 def saved_settings(state: Path) -> Settings | None:
-    """Those of the last start in this state folder."""
-    path = state / "stack.json"
-    if not path.exists():
+    """Those of the last start in this state folder. Damaged ones are none: the next start writes them."""
+    try:
+        saved = json.loads((state / "stack.json").read_text())
+        return Settings(
+            state=state, port_base=saved["portBase"], passed_on=saved["passedOn"], durable=saved["durable"]
+        )
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    saved = json.loads(path.read_text())
-    return Settings(
-        state=state, port_base=saved["portBase"], passed_on=saved["passedOn"], durable=saved["durable"]
-    )
 
 
 def write_private(path: Path, text: str) -> None:
