@@ -83,6 +83,11 @@ async def test_message_that_waits_to_be_tried_again_goes_with_its_partition(
             is_mended.set()
             await eventually(lambda: has_effect(pool, *messages))
             await eventually(lambda: all_is_committed(kafka_brokers))
+        # Now all come back, and nothing that was left of them then stands in the way.
+        await eventually(lambda: has_all_partitions(first))
+        later = await one_to_each_partition(kafka_brokers)
+        await eventually(lambda: has_effect(pool, *later))
+        await eventually(lambda: all_is_committed(kafka_brokers))
 
 
 @pytest.mark.parametrize("is_early", [True, False], ids=["while they go", "when they are gone"])
