@@ -149,7 +149,16 @@ async def test_map_of_twenty_thousand_seats_is_read_by_many_at_once(
 ) -> None:
     event = make_event(20_000)
     await deliver(event.published, *in_parts(event, 1000))
-    answers = await asyncio.gather(*(client.get(f"/events/{event.event_id}/seats") for _ in range(20)))
+
+    async def read() -> httpx.Response:
+        """A 503 says when to ask again, and is asked again: a machine that runs many tests may be slow."""
+        answer = await client.get(f"/events/{event.event_id}/seats")
+        if answer.status_code != 503:
+            return answer
+        await asyncio.sleep(float(answer.headers["retry-after"]))
+        return await read()
+
+    answers = await asyncio.gather(*(read() for _ in range(20)))
     assert {len(answer.json()) for answer in answers} == {20_000}
     assert len({answer.headers["etag"] for answer in answers}) == 1
 
