@@ -6,8 +6,10 @@ from pathlib import Path
 import psycopg
 import pytest
 import pytest_asyncio
+from aiokafka import AIOKafkaProducer
 from embedded.stack import Stack
 from embedded.testing import running_stack
+from libs.messaging.letters import Letters, open_letters
 from libs.messaging.topics import create_topics
 from libs.migrations import migrate, services_from_environment
 from libs.postgres import Pool, create_pool
@@ -63,3 +65,17 @@ async def pool(database_url: str) -> AsyncGenerator[Pool]:
     await pool.open()
     yield pool
     await pool.close()
+
+
+@pytest_asyncio.fixture
+async def letters(kafka_brokers: str) -> AsyncGenerator[Letters]:
+    async with open_letters(kafka_brokers) as letters:
+        yield letters
+
+
+@pytest_asyncio.fixture
+async def producer(kafka_brokers: str) -> AsyncGenerator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_brokers, max_request_size=2_000_000)
+    await producer.start()
+    yield producer
+    await producer.stop()

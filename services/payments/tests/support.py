@@ -358,3 +358,19 @@ class Shop:
 
 def intent_id(order: dict[str, Any]) -> str:
     return order["clientSecret"].partition("_secret_")[0]
+
+
+BOUGHT = {"order.placed": 1, "order.paid": 1}
+REFUNDED = Counter({**BOUGHT, "order.fulfilled": 1, "order.refund_requested": 1, "order.refunded": 1})
+
+
+async def fulfilled(shop: Shop, buyer: Buyer, **how: str) -> dict[str, Any]:
+    order = await shop.bought(buyer, **how)
+    await shop.deliver(issued(order))
+    return order
+
+
+async def request_refund(shop: Shop, order: dict[str, Any]) -> str:
+    answer = await shop.admin.post(f"/orders/{order['id']}/refund")
+    assert answer.status_code == 200, answer.text
+    return answer.json()["status"]
