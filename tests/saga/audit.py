@@ -117,6 +117,9 @@ async def read_books(world: World) -> Books:
 def check_always(world: World, books: Books, before: Books) -> None:
     """At every moment, whatever is on its way."""
     _check_ways(before.statuses(), books.statuses())
+    void = {each["ticket_id"] for each in books.tickets if each["status"] == "void"}
+    used = {each["ticket_id"] for each in before.tickets if each["status"] == "checked_in"}
+    assert books.event == "cancelled" or void.isdisjoint(used), "a ticket was voided that somebody has used"
     owners: dict[str, str] = {}
     for ticket in books.tickets:
         if ticket["status"] != "void":
@@ -179,8 +182,12 @@ def _given(books: Books, order: Json, *, is_ours: bool) -> int:
 
 def check_at_rest(world: World, books: Books) -> None:
     """All messages, webhooks and answers have arrived; all jobs and sweeps are done."""
-    for ordered in world.orders:
-        _check_money(world, books, str(ordered.id))
+    assert books.orders.keys() == {str(ordered.id) for ordered in world.orders}, "an order nobody heard of"
+    for order_id in books.orders:
+        _check_money(world, books, order_id)
+    _check_keys(world, books)
+    strays = {each["id"] for key, all_ in books.intents.items() if key not in books.orders for each in all_}
+    assert strays == set(world.strays), "a payment for an order that is not there"
     for order_id, order in books.orders.items():
         hold = books.holds[order["hold_id"]]
         sale = books.sales.get(order_id, {"status": "none"})["status"]
@@ -214,12 +221,15 @@ def check_at_rest(world: World, books: Books) -> None:
 def _check_money(world: World, books: Books, order_id: str) -> None:
     """Stripe's record, ours, and what the order says of itself agree to the cent."""
     order = books.orders[order_id]
+    if order["status"] == "pending" and order["payment_intent_id"] in world.stripe.untold_captures():
+        return  # paid, and nobody knows before Stripe is asked at the deadline
     kept = books.kept(order_id)
     own = [each for each in books.intents[order_id] if each["id"] == order["payment_intent_id"]]
     match order["status"]:
         case "fulfilled":
             given = _given(books, order, is_ours=False)
             assert kept == order["amount_minor"] - given, "a fulfilled order without its money"
+            assert kept or not order["amount_minor"], "tickets, and all of the money back"
         case "refunding":
             assert _failed_refund(books, order), "a refund that never ends"
             assert kept == sum(each["amount_received"] - each["back"] for each in own), "kept of another"
@@ -251,17 +261,21 @@ def _check_money(world: World, books: Books, order_id: str) -> None:
         if each["payment_intent_id"] in intent_ids
     }
     assert noted == given, "payments' book of refunds and Stripe's differ"
-    _check_keys(world, books, order)
     _check_alarms(world, books, order)
 
 
-def _check_keys(world: World, books: Books, order: Json) -> None:
-    """The same wish has the same key, until Stripe has refused it for good."""
-    tries = sum(each["refund_attempt"] for each in books.captures if each["order_id"] == order["id"])
-    keys = [key for key in world.stripe.keys("refunds") if order["id"] in key]
-    assert len(keys) <= tries, f"a refund under {keys}"
-    keys = [key for key in world.stripe.keys("payment_intents") if order["id"] in key]
-    assert len(keys) <= order["intent_attempt"], f"a payment under {keys}"
+def _check_keys(world: World, books: Books) -> None:
+    """A wish has one key however often it is sent, and another only once Stripe has refused it for good."""
+    for order_id, order in books.orders.items():
+        attempts = {f"order:{order_id}:{each + 1}" for each in range(order["intent_attempt"])}
+        assert {key for key in world.stripe.keys("payment_intents") if order_id in key} <= attempts
+    wishes: set[str] = set()
+    for each in books.captures:
+        order = books.orders[each["order_id"]]
+        is_own = each["payment_intent_id"] == order["payment_intent_id"]
+        whose = order["id"] if is_own else f"{order['id']}:{each['payment_intent_id']}"
+        wishes |= {f"refund:{whose}:{attempt + 1}" for attempt in range(each["refund_attempt"])}
+    assert set(world.stripe.keys("refunds")) <= wishes, "a refund under a key of its own"
 
 
 def _check_alarms(world: World, books: Books, order: Json) -> None:

@@ -161,9 +161,10 @@ class Bus:
     def pending(self) -> list[Queue]:
         return [queue for queue in self._queues.values() if queue.unread]
 
-    def heard(self) -> list[tuple[Queue, int]]:
-        """Each message that was read, with its place in its queue."""
-        return [(queue, place) for queue in self._queues.values() for place in range(queue.read)]
+    def heard(self, topic: str) -> list[tuple[Queue, int]]:
+        """Each message of a topic that was read, with its place in its queue."""
+        queues = [queue for queue in self._queues.values() if queue.topic == topic]
+        return [(queue, place) for queue in queues for place in range(queue.read)]
 
     def told(self) -> Counter[tuple[str, str]]:
         """How often each type of message was sent under each key."""

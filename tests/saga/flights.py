@@ -105,8 +105,16 @@ class Flights(httpx.AsyncBaseTransport):
             await asyncio.sleep(0)
         return True
 
+    async def _is_held(self) -> bool:
+        """A connection is kept by who asks; one that another is using comes back soon."""
+        for _ in range(100):
+            if self._is_resting():
+                return False
+            await asyncio.sleep(0.005)
+        return True
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if not self._is_resting():
+        if await self._is_held():
             self._held.append(f"{request.method} {request.url.path}")
         flight = _current.get()
         fate = Fate.GO

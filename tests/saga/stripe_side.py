@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -37,11 +38,13 @@ class StripeSide:
             base_url="http://stripe.invalid",
             headers={"Authorization": f"Bearer {SECRET_KEY}"},
         )
-        self.webhooks_sent = 0
+        self._sent: set[bytes] = set()
+        self._given_up: set[bytes] = set()
 
     def clear(self) -> None:
         self.store.clear()
-        self.webhooks_sent = 0
+        self._sent.clear()
+        self._given_up.clear()
 
     def close(self) -> None:
         self.store.close()
@@ -79,7 +82,7 @@ class StripeSide:
 
     async def settle(self, intent_id: str | None, *, is_paid: bool) -> None:
         """The bank has made up its mind about a payment that was `processing`."""
-        outcome = "succeed" if is_paid else "decline"
+        outcome = "succeed" if is_paid else "fail"
         await self._control("POST", f"payment_intents/{intent_id}/settle", {"outcome": outcome})
 
     async def _control(self, method: str, path: str, body: Json) -> None:
@@ -94,6 +97,26 @@ class StripeSide:
         """The bodies of all events there ever were, oldest first."""
         with self.store.transaction() as tx:
             return [body for (body,) in tx.db.execute("SELECT body FROM events ORDER BY seq")]
+
+    def unsent_webhooks(self) -> list[bytes]:
+        return [body for body in self.webhooks() if body not in self._sent | self._given_up]
+
+    def sent_webhooks(self) -> list[bytes]:
+        return [body for body in self.webhooks() if body in self._sent]
+
+    def mark_sent(self, bodies: Iterable[bytes]) -> None:
+        self._sent.update(bodies)
+
+    def unsent_captures(self, intent_ids: Collection[str]) -> list[bytes]:
+        """The webhooks still to come that tell of the success of one of these."""
+        return [body for body in self.unsent_webhooks() if _captured(body) in intent_ids]
+
+    def give_up(self, body: bytes) -> None:
+        """Stripe has tried for three days: this webhook will not come."""
+        self._given_up.add(body)
+
+    def untold_captures(self) -> set[str | None]:
+        return {_captured(body) for body in self._given_up}
 
     def signature(self, body: bytes) -> str:
         return sign(body, WEBHOOK_SECRET, timestamp=int(time.time()))
@@ -129,3 +152,9 @@ class StripeSide:
                 intent_id = refund["payment_intent"]
                 back[intent_id] = back.get(intent_id, 0) + refund["amount"]
         return [intent | {"back": back.get(intent["id"], 0)} for intent in self.objects("PaymentIntent")]
+
+
+def _captured(body: bytes) -> str | None:
+    """The PaymentIntent whose success an event tells."""
+    event: Json = msgspec.json.decode(body)
+    return event["data"]["object"]["id"] if event["type"] == "payment_intent.succeeded" else None

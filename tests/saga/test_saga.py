@@ -8,15 +8,15 @@ Which rule of the saga is played by which rules here, and which checks look at i
 
  1. A job asks Stripe until it has an answer: `run_jobs`, `answer`, each `Fate`; no job is left at rest.
  2. What does not match its order is asked of Stripe: `tamper`, `pay_astray`; `_check_money`.
- 3. Unpaid at the deadline: `pass_time`, `sweep`, `run_jobs`; `check_at_the_end`.
- 4. The buyer cancels, or the hold ends by itself: `cancel`, `release`, `pass_time`; `check_at_rest`.
- 5. Take-over of an overdue hold: `place` after `pass_time`; `_expected`: what is free can be had.
+ 3. Unpaid at the deadline: `pass_time`, `sweep`, `run_jobs`, `give_up_webhook`; `check_at_the_end`.
+ 4. The buyer cancels, or the hold ends by itself: `cancel`, `cancel_in_a_race`, `release`; `check_at_rest`.
+ 5. Take-over of an overdue hold: `rival`, `check_out_late`; `_expected`: what is free can be had.
  6. Late payment: `pay` and `pass_time` with messages held back; one owner (`check_always`), `_check_money`.
  7. Checkout twice: `check_out`; `World.check_out`: the same PaymentIntent.
  8. Admin refund: `refund`, `check_in`; `check_always`: no money back while a ticket is valid.
  9. Event cancelled: `cancel_event`; `check_at_rest`: no ticket, no living hold, no order is left of it.
 10. Other events of Stripe: `give_back_in_dashboard`, cards whose refunds fail or wait; `_check_alarms`.
-11. A hold keeps its price: `change_price`; `World.collect`: the order costs what the buyer was told.
+11. A hold keeps its price: `raise_price`; `World.collect`: the order costs what the buyer was told.
 12. Quota: `place`; `_expected`: refused exactly when it would be passed.
 13. Fresh ids: `check_out` before `hold.placed` has come: 503, and nothing half done.
 14. A dead letter is not done: `pay_for_nobody`, `deliver_again`; `check_letters`.
@@ -45,8 +45,23 @@ from libs.ids import new_id
 from payments import cancellations, jobs
 
 from tests.saga.audit import Books, check_always, check_at_rest, check_at_the_end, check_letters, read_books
+from tests.saga.draws import (
+    answers,
+    begun,
+    buyers,
+    cards,
+    counts,
+    fates,
+    faults,
+    nth,
+    parts,
+    seats,
+    topics,
+    wrongs,
+)
 from tests.saga.flights import Fate
-from tests.saga.world import CHANNELS, MAX_HELD_SEATS, PRICE, Ordered, World
+from tests.saga.organizer import PRICE
+from tests.saga.world import CHANNELS, MAX_HELD_SEATS, Ordered, Placed, World
 
 EXAMPLES = int(os.environ.get("SAGA_EXAMPLES", "0"))
 # Enough for a hold, an order, a payment and their messages one by one, and for as much again in between.
@@ -54,7 +69,7 @@ STEPS = 30
 
 settings.register_profile(
     "saga",
-    max_examples=EXAMPLES or 150,
+    max_examples=EXAMPLES or 200,
     stateful_step_count=STEPS,
     # The same examples each time, so that a failure is the change's; many more of them are others each time.
     derandomize=not EXAMPLES,
@@ -62,27 +77,6 @@ settings.register_profile(
     deadline=None,
     print_blob=True,
     suppress_health_check=list(HealthCheck),
-)
-
-buyers = st.integers(0, 1)
-# Of A1, A2, A3 and the free one; four are more than one may hold.
-seats = st.sampled_from([(0,), (1,), (3,), (0, 1), (1, 2), (0, 3), (0, 1, 2), (0, 1, 2, 3)])
-nth = st.integers(0, 7)
-counts = st.sampled_from([1, 1, 2, 9])
-# The simplest first: Hypothesis shrinks towards it.
-fates = st.sampled_from([Fate.GO, Fate.HOLD, Fate.HOLD, *Fate])
-answers = st.sampled_from([fate for fate in Fate if fate is not Fate.HOLD])
-faults = st.sampled_from([fate for fate in Fate if fate is not Fate.GO])
-cards = st.sampled_from(
-    [
-        "pm_card_visa",
-        "pm_card_visa",
-        "pm_card_visa",
-        "pm_card_chargeDeclined",
-        "pm_card_processing",
-        "pm_card_pendingRefund",
-        "pm_card_refundFail",
-    ]
 )
 
 
@@ -108,18 +102,21 @@ class Saga(RuleBasedStateMachine):
         check_always(self.world, self.books, before)
 
     @initialize(
-        sold=st.lists(st.tuples(buyers, seats, st.sampled_from(["held", "ordered", "paid"])), max_size=2),
-        held_back=st.sets(st.sampled_from(CHANNELS)),
+        sold=st.lists(
+            st.tuples(buyers, parts, begun), min_size=1, max_size=3, unique_by=lambda each: each[1]
+        ),
+        held_back=st.sets(st.sampled_from(CHANNELS), max_size=4),
     )
     def begin(self, sold: list[tuple[int, tuple[int, ...], str]], held_back: set[str]) -> None:
+        """Most that can happen happens to an order: there are some already."""
         self.buyers = [new_id(), new_id()]
         self._finish(self.world.begin())
         self.books = self._finish(read_books(self.world))
-        for buyer, seats, until in sold:
+        for buyer, wanted, until in sold:
             holds, orders = len(self.world.holds), len(self.world.orders)
-            self.place(buyer, seats)
+            self.place(buyer, wanted)
             if until != "held" and len(self.world.holds) > holds:
-                self.check_out(-1, Fate.GO)
+                self.check_out(-1, Fate.HOLD if until == "asked" else Fate.GO)
             if until == "paid" and len(self.world.orders) > orders and self.awaiting_payment():
                 self.pay(-1, "pm_card_visa")
         self.world.held_back = held_back
@@ -138,6 +135,9 @@ class Saga(RuleBasedStateMachine):
             each["id"] for all_ in self.books.intents.values() for each in all_ if each["status"] == status
         }
         return [each for each in self.world.orders if each.intent_id in found]
+
+    def pending(self) -> list[Ordered]:
+        return [each for each in self.world.orders if self.books.orders[str(each.id)]["status"] == "pending"]
 
     def orders_with_tickets(self) -> list[Ordered]:
         return [each for each in self.world.orders if self.books.valid_tickets(str(each.id))]
@@ -173,24 +173,43 @@ class Saga(RuleBasedStateMachine):
             self.pay(-1, card)
 
     @precondition(lambda self: self.world.holds)
-    @rule(number=nth, is_late=st.booleans())
-    def rival(self, number: int, is_late: bool) -> None:
-        """Somebody wants the seats of another's hold, maybe when all its time is up."""
+    @rule(number=nth, seconds=st.sampled_from([0, 601, 1000]))
+    def rival(self, number: int, seconds: int) -> None:
+        """Somebody wants the seats of another's hold, maybe when its time is up, or its order's too."""
         hold = self.world.holds[number % len(self.world.holds)]
         [buyer] = [each for each in self.buyers if each != hold.buyer]
-        if is_late:
-            self.pass_time(1000)
+        if seconds:
+            self.pass_time(seconds)
         self.run(self._place(buyer, hold.seat_ids))
 
     @precondition(lambda self: self.world.holds)
     @rule(number=nth)
     def release(self, number: int) -> None:
-        self.run(self.world.release(self.world.holds[number % len(self.world.holds)]))
+        self.run(self._release(self.world.holds[number % len(self.world.holds)]))
+
+    async def _release(self, hold: Placed) -> None:
+        known = (await read_books(self.world)).holds[str(hold.id)]
+        is_alive = known["status"] == "active" and known["is_ahead"]
+        is_ordered = known["order_id"] is not None and (is_alive or known["status"] == "confirmed")
+        assert await self.world.release(hold) is not is_ordered, "a hold that has an order was let go"
 
     @precondition(lambda self: self.world.holds)
     @rule(number=nth, fate=fates)
     def check_out(self, number: int, fate: Fate) -> None:
         self.run(self.world.check_out(self.world.holds[number % len(self.world.holds)], fate))
+
+    @precondition(lambda self: self.unordered())
+    @rule(number=nth, seconds=st.sampled_from([0, 601]))
+    def check_out_late(self, number: int, seconds: int) -> None:
+        """Inventory hears of the order when the hold's time may be up and a rival has come."""
+        holds = self.unordered()
+        number = self.world.holds.index(holds[number % len(holds)])
+        self.world.held_back.add("payments.orders")
+        self.check_out(number, Fate.GO)
+        self.rival(number, seconds)
+
+    def unordered(self) -> list[Placed]:
+        return [each for each in self.world.holds if self.books.holds[str(each.id)]["order_id"] is None]
 
     @precondition(lambda self: self.awaiting_payment())
     @rule(number=nth, card=cards)
@@ -207,14 +226,37 @@ class Saga(RuleBasedStateMachine):
     @precondition(lambda self: self.world.orders)
     @rule(number=nth, fate=fates)
     def cancel(self, number: int, fate: Fate) -> None:
-        self.run(self.world.cancel(self.order(number), fate))
+        orders = self.pending() or self.world.orders
+        self.run(self.world.cancel(orders[number % len(orders)], fate))
+
+    @precondition(lambda self: self.pending())
+    @rule(number=nth, then=st.sampled_from(["pay", "cancel", "jobs", "time"]), fate=answers)
+    def cancel_in_a_race(self, number: int, then: str, fate: Fate) -> None:
+        """Something else happens to the order before Stripe has said that its payment is cancelled."""
+        orders = self.pending()
+        order = orders[number % len(orders)]
+        self.run(self.world.cancel(order, Fate.HOLD))
+        match then:
+            case "pay" if order in self.awaiting_payment():
+                self.run(self.world.stripe.confirm(order.intent_id, "pm_card_visa"))
+            case "cancel":
+                self.run(self.world.cancel(order, Fate.GO))
+            case "jobs":
+                self.run(self.world.run_jobs(Fate.GO))
+            case _:
+                self.pass_time(1000)
+        if self.world.flights.waiting:
+            self.answer(-1, fate)
 
     @precondition(lambda self: self.awaiting_payment())
-    @rule(number=nth, change=st.sampled_from([{"amount": 1}, {"amount": 2 * PRICE}, {"currency": "usd"}]))
-    def tamper(self, number: int, change: dict[str, Any]) -> None:
-        """The PaymentIntent is no longer what the order says: whoever pays it pays wrongly."""
+    @rule(number=nth, change=wrongs, card=st.none() | cards)
+    def tamper(self, number: int, change: dict[str, Any], card: str | None) -> None:
+        """The PaymentIntent is no longer what the order says: whoever pays it pays wrongly; maybe at once."""
         orders = self.awaiting_payment()
-        self.run(self.world.stripe.tamper(orders[number % len(orders)].intent_id, change))
+        intent_id = orders[number % len(orders)].intent_id
+        self.run(self.world.stripe.tamper(intent_id, change))
+        if card is not None:
+            self.run(self.world.stripe.confirm(intent_id, card))
 
     @precondition(lambda self: self.world.orders)
     @rule(number=nth, amount_minor=st.sampled_from([PRICE, 1]))
@@ -240,20 +282,26 @@ class Saga(RuleBasedStateMachine):
         self.run(self.world.stripe.give_back(orders[number % len(orders)].intent_id, amount_minor))
 
     @precondition(lambda self: self.orders_with_tickets())
-    @rule(number=nth)
-    def check_in(self, number: int) -> None:
+    @rule(number=nth, then=st.sampled_from(["nothing", "refund", "refund", "give back"]))
+    def check_in(self, number: int, then: str) -> None:
+        """Somebody uses a ticket, and maybe wants the money back all the same."""
         orders = self.orders_with_tickets()
-        self.run(self.world.check_in(orders[number % len(orders)]))
+        order = orders[number % len(orders)]
+        self.run(self.world.check_in(order))
+        if then == "refund":
+            self.run(self.world.refund(order))
+        elif then == "give back" and order.intent_id is not None:
+            self.run(self.world.stripe.give_back(order.intent_id, None))
 
-    @precondition(lambda self: self.world.holds and not self.world.is_cancelled)
-    @rule(amount_minor=st.sampled_from([PRICE, 2 * PRICE]))
-    def change_price(self, amount_minor: int) -> None:
-        self.run(self.world.change_price(amount_minor))
+    @precondition(lambda self: not (self.world.organizer.has_raised or self.world.organizer.has_cancelled))
+    @rule()
+    def raise_price(self) -> None:
+        self.run(self.world.organizer.raise_price())
 
-    @precondition(lambda self: self.world.orders and not self.world.is_cancelled)
+    @precondition(lambda self: self.world.orders and not self.world.organizer.has_cancelled)
     @rule()
     def cancel_event(self) -> None:
-        self.run(self.world.cancel_event())
+        self.run(self.world.organizer.cancel_event())
 
     # Kafka
 
@@ -273,26 +321,38 @@ class Saga(RuleBasedStateMachine):
         queues = [queue for queue in pending if queue.subscriber == subscriber]
         self.run(self.world.bus.deliver(queues, count, now=self.world.passed, crash=is_crash))
 
-    @precondition(lambda self: self.world.bus.heard())
-    @rule(number=st.integers(0, 30), count=counts, is_forgotten=st.booleans())
-    def deliver_again(self, number: int, count: int, is_forgotten: bool) -> None:
+    @precondition(lambda self: self.world.orders)
+    @rule(topic=topics, number=nth, count=counts, is_forgotten=st.booleans())
+    def deliver_again(self, topic: str, number: int, count: int, is_forgotten: bool) -> None:
         """From an earlier offset on; also when the inbox has forgotten, as it does after 30 days."""
-        self.run(self.world.deliver_again(number, count, is_forgotten=is_forgotten))
+        if self.world.bus.heard(topic):
+            self.run(self.world.deliver_again(topic, number, count, is_forgotten=is_forgotten))
 
     # Stripe
 
-    @precondition(lambda self: self.world.unsent_webhooks())
+    @precondition(lambda self: self.world.stripe.unsent_webhooks())
     @rule(number=nth)
     def post_webhook(self, number: int) -> None:
         """One of those that wait, in any order; it stays among them and will come again."""
-        bodies = self.world.unsent_webhooks()
+        bodies = self.world.stripe.unsent_webhooks()
         self.run(self.world.post_webhook(bodies[number % len(bodies)]))
 
-    @precondition(lambda self: self.world.stripe.webhooks_sent)
+    @precondition(lambda self: self.world.stripe.sent_webhooks())
     @rule(number=st.integers(0, 30))
     def post_webhook_again(self, number: int) -> None:
-        bodies = self.world.stripe.webhooks()[: self.world.stripe.webhooks_sent]
+        bodies = self.world.stripe.sent_webhooks()
         self.run(self.world.post_webhook(bodies[number % len(bodies)]))
+
+    @precondition(lambda self: self.untold_captures())
+    @rule(number=nth)
+    def give_up_webhook(self, number: int) -> None:
+        """The word of a payment never comes: only who asks Stripe hears of it."""
+        bodies = self.untold_captures()
+        self.world.stripe.give_up(bodies[number % len(bodies)])
+
+    def untold_captures(self) -> list[bytes]:
+        own = {order["payment_intent_id"] for order in self.books.orders.values()}
+        return self.world.stripe.unsent_captures(own)
 
     @precondition(lambda self: self.world.flights.waiting)
     @rule(number=nth, fate=answers)
@@ -331,13 +391,9 @@ class Saga(RuleBasedStateMachine):
         self.run(self.world.pass_time(seconds))
 
     @rule(channel=st.sampled_from(CHANNELS))
-    def let_flow(self, channel: str) -> None:
-        self.world.held_back.discard(channel)
+    def hold_back_or_let_flow(self, channel: str) -> None:
+        self.world.held_back ^= {channel}
         self.run(asyncio.sleep(0))
-
-    @rule(channel=st.sampled_from(CHANNELS))
-    def hold_back(self, channel: str) -> None:
-        self.world.held_back.add(channel)
 
     @precondition(lambda self: self.world.orders)
     @rule(is_paid=st.booleans())

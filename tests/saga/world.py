@@ -6,15 +6,12 @@ Deadlines are the database clock's. Time passes by moving all that is stored or 
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
 import msgspec
 import psycopg
-from catalog.events import EventChange, NewEvent
-from catalog.tiers import NewTier
-from catalog.venues import NewSeat, add_seats, create_venue
 from inventory import holds as inventory_holds
 from inventory.errors import (
     AlreadyCheckedIn,
@@ -32,19 +29,20 @@ from libs.web.problems import TemporarilyUnavailable
 from payments import cancellations, checkouts
 from payments import refunds as payments_refunds
 from payments.errors import HoldOver, OrderNeverPaid, OrderNotCancellable, OrderOver, PaymentNotPossible
+from payments.models import OrderStatus
 from payments.webhooks import receive_event
 from psycopg.rows import TupleRow
 from stripe_emulator.testing import WEBHOOK_SECRET
 
 from tests.saga.bus import Bus, Sent
 from tests.saga.flights import Fate, Flights
+from tests.saga.organizer import PRICE, Organizer
 from tests.saga.services import Errors, Services
 from tests.saga.stripe_side import StripeSide
 
 HOLD_SECONDS = 600
 PAYMENT_SECONDS = 900
 MAX_HELD_SEATS = 3
-PRICE = 4500
 TOPICS = ("catalog.events", "inventory.holds", "inventory.tickets", "payments.orders", "payment.succeeded")
 CHANNELS = (*TOPICS, "webhooks", "jobs", "sweeps")
 MAX_ROUNDS = 60
@@ -80,7 +78,6 @@ class World:
         self.orders: list[Ordered] = []
         self.strays: list[str] = []
         self.held_back: set[str] = set()
-        self.is_cancelled = False
         # Of the next call of Stripe by the jobs that run by themselves.
         self.next_fate = Fate.GO
 
@@ -98,22 +95,8 @@ class World:
         )
         await self._services.open(self.flights)
         self.bus = Bus(self._services.subscribers)
-        venue = await create_venue(
-            self._services.catalog,
-            venue_id=new_id(),
-            organizer_id=None,
-            name="Odeon",
-            address="1 Main Street",
-            city="Springfield",
-            state="IL",
-            zip_code="62701",
-            country="US",
-            description=None,
-        )
-        self._venue_id = venue.id
-        places = [("A", 1), ("A", 2), ("A", 3), ("Free", 1)]
-        seats = [NewSeat(section=section, row="1", seat_number=number) for section, number in places]
-        await add_seats(self._services.catalog, venue.id, call_id=new_id(), seats=seats)
+        self.organizer = Organizer(self._services)
+        await self.organizer.build_venue()
         logging.getLogger().addHandler(self.errors)
 
     async def close(self) -> None:
@@ -144,31 +127,14 @@ class World:
         self.errors.bugs.clear()
         self.passed = timedelta()
         self.holds, self.orders, self.strays = [], [], []
-        self.is_cancelled = False
         self.next_fate = Fate.GO
-        self._price = PRICE
-        now = datetime.now(UTC)
-        event = await self._services.events.create(
-            NewEvent(
-                name="Opening night",
-                venue_id=self._venue_id,
-                start_date=now + timedelta(days=30),
-                end_date=now + timedelta(days=30, hours=3),
-                is_published=True,
-                tiers=self._tiers(),
-            ),
-            attempt=Attempt(new_id(), is_repeat=False),
-        )
-        self.event_id = event.id
         self.held_back = set()
+        self.event_id = await self.organizer.put_on_sale()
         await self.flow()
         rows = await self.rows(
             "SELECT seat_id FROM inventory.event_seats ORDER BY section, row_name, seat_number"
         )
         self.seat_ids: list[UUID] = [row[0] for row in rows]
-
-    def _tiers(self) -> list[NewTier]:
-        return [NewTier(name="Stalls", amount_minor=self._price, currency="eur", sections=["A"])]
 
     async def rows(self, statement: LiteralString, *parameters: Any) -> list[tuple[Any, ...]]:
         cursor = await self._admin.execute(statement, parameters)
@@ -231,11 +197,14 @@ class World:
     async def cancel(self, order: Ordered, fate: Fate) -> None:
         async def work() -> None:
             with suppress(OrderNotCancellable, TemporarilyUnavailable):
-                await cancellations.cancel_order(
+                answer = await cancellations.cancel_order(
                     self._services.payments,
                     self._services.gateway,
                     order_id=order.id,
                     user_id=order.hold.buyer,
+                )
+                assert answer.status == OrderStatus.CANCELLED, (
+                    f"an order that is {answer.status} was cancelled"
                 )
 
         await self.flights.start(work(), fate)
@@ -257,14 +226,6 @@ class World:
         with suppress(AlreadyCheckedIn, TicketVoid):
             attempt = Attempt(new_id(), is_repeat=False)
             await check_in(self._services.inventory, code, keys=self._services.keys, attempt=attempt)
-
-    async def change_price(self, amount_minor: int) -> None:
-        self._price = amount_minor
-        await self._services.events.change(self.event_id, EventChange(tiers=self._tiers()))
-
-    async def cancel_event(self) -> None:
-        await self._services.events.cancel(self.event_id)
-        self.is_cancelled = True
 
     async def pay_for_nobody(self) -> None:
         """A payment whose order nobody knows."""
@@ -301,11 +262,8 @@ class World:
             secrets=[WEBHOOK_SECRET],
         )
 
-    def unsent_webhooks(self) -> list[bytes]:
-        return self.stripe.webhooks()[self.stripe.webhooks_sent :]
-
-    async def deliver_again(self, number: int, count: int, *, is_forgotten: bool) -> None:
-        heard = self.bus.heard()
+    async def deliver_again(self, topic: str, number: int, count: int, *, is_forgotten: bool) -> None:
+        heard = self.bus.heard(topic)
         queue, place = heard[number % len(heard)]
         if is_forgotten:
             message = self.bus.forget(queue, place)
@@ -371,10 +329,10 @@ class World:
         queues = [queue for queue in self.bus.pending() if queue.topic not in self.held_back]
         for queue in queues:
             await self.bus.deliver([queue], len(queue.unread), now=self.passed)
-        bodies = [] if "webhooks" in self.held_back else self.unsent_webhooks()
+        bodies = [] if "webhooks" in self.held_back else self.stripe.unsent_webhooks()
         for body in bodies:
             await self.post_webhook(body)
-        self.stripe.webhooks_sent += len(bodies)
+        self.stripe.mark_sent(bodies)
         is_overdue = is_overdue and "sweeps" not in self.held_back
         if is_overdue:
             await self.sweep()
@@ -394,11 +352,11 @@ class World:
         for _ in range(MAX_ROUNDS):
             self.stripe.settle_refunds(is_mended=is_mended)
             await self._admin.execute("UPDATE payments.stripe_jobs SET run_at = now(), leased_until = NULL")
-            if await self.flow():
-                continue
-            if not self.flights.waiting:
+            has_moved = await self.flow()
+            if self.flights.waiting:
+                await self.flights.decide(self.flights.waiting[0], Fate.GO)
+            elif not has_moved:
                 break
-            await self.flights.decide(self.flights.waiting[0], Fate.GO)
         left = await self.rows("SELECT kind, order_id, last_error FROM payments.stripe_jobs")
         assert not left, f"jobs that never end: {left}"
         self.held_back = held_back
