@@ -251,3 +251,6 @@ async def test_fresh_id_is_waited_for_an_old_one_is_not_and_waiters_are_bounded(
         await gate.wait_for(find)
     with pytest.raises(TemporarilyUnavailable):
         await waiting
+    # Whoever waited, with or without success, has made room for the next one.
+    answers += [None, "there again"]
+    assert await gate.find_fresh(new_id(), find) == "there again"
