@@ -1,11 +1,13 @@
 """Access tokens: what is in them is required, keys are kept while auth is away, new keys are found."""
 
+import asyncio
 import base64
 import json
 import time
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import jwt
@@ -15,9 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 from libs.ids import new_id
 from libs.postgres import Pool, create_pool
+from libs.tasks import end_tasks
 from libs.web import tokens as tokens_module
 from libs.web.problems import TemporarilyUnavailable, Unauthenticated
 from libs.web.tokens import TokenVerifier
+from messaging_support import eventually
 
 
 class Auth:
@@ -27,6 +31,8 @@ class Auth:
         self._keys: dict[str, Ed25519PrivateKey] = {}
         self._others: list[dict[str, Any]] = []
         self.questions = 0
+        self.answers = Event()
+        self.answers.set()
         self._server: ThreadingHTTPServer | None = None
         self._port = 0
 
@@ -40,11 +46,13 @@ class Auth:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 auth.questions += 1
+                auth.answers.wait()
                 body = json.dumps({"keys": [*map(auth.jwk, auth._keys), *auth._others]}).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                with suppress(BrokenPipeError, ConnectionResetError):  # who asked may have given up
+                    self.end_headers()
+                    self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
@@ -157,6 +165,37 @@ async def test_no_token_is_good_or_bad_before_keys_and_revocations_were_read(aut
     await verifier.load_revocations()
     with pytest.raises(TemporarilyUnavailable):
         await verifier.verify(auth.token("first"))
+
+
+async def test_first_keys_are_looked_for_again_and_again(
+    auth: Auth, verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens_module, "LOOK_AGAIN_SECONDS", float("inf"))
+    token = auth.token("first")
+    auth.stop()
+    with pytest.raises(TemporarilyUnavailable):
+        await verifier.verify(token)
+    auth.start()
+    refreshing = asyncio.create_task(verifier.refresh())
+    try:
+        await eventually(lambda: is_good(verifier, token))
+    finally:
+        await end_tasks(refreshing)
+
+
+async def is_good(verifier: TokenVerifier, token: str) -> bool:
+    with suppress(TemporarilyUnavailable):
+        await verifier.verify(token)
+        return True
+    return False
+
+
+async def test_auth_that_is_silent_is_waited_for_once(auth: Auth, verifier: TokenVerifier) -> None:
+    token = auth.token("first")
+    auth.answers.clear()
+    assert await asyncio.gather(*(is_good(verifier, token) for _ in range(5))) == [False] * 5
+    assert auth.questions == 1
+    auth.answers.set()
 
 
 async def test_made_up_keys_do_not_make_us_ask_auth_each_time(auth: Auth, verifier: TokenVerifier) -> None:

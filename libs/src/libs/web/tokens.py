@@ -1,7 +1,8 @@
 """Access tokens are verified locally, with the public keys of auth's JWKS.
 
 The last good key set is kept while auth is away; a `kid` that is not in it is looked up again at most once
-in a few seconds. Verified tokens are remembered for a short while, since a signature check costs 0.15 ms.
+in a few seconds, and without any key set, at a start beside auth, a few times a second. Verified tokens are
+remembered for a short while, since a signature check costs 0.15 ms.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ REMEMBER_SECONDS = 30.0
 REMEMBER_TOKENS = 20_000
 REFRESH_KEYS_SECONDS = 300.0
 LOOK_AGAIN_SECONDS = 2.0
+FIRST_LOOK_AGAIN_SECONDS = 0.2
 REVOCATIONS_SECONDS = 1.0
 
 _OPTIONS: Options = {"require": ["exp", "iat", "sub", "iss", "aud", "role"]}
@@ -58,6 +60,7 @@ class TokenVerifier:
         self._keys: dict[str, jwt.PyJWK] = {}
         self._looked_at = self._loaded_at = float("-inf")
         self._looking = asyncio.Lock()
+        self._is_auth_away = False
         self._verified: dict[bytes, tuple[Caller, float]] = {}
         self._revoked: dict[UUID, float] | None = None
 
@@ -65,6 +68,7 @@ class TokenVerifier:
         """Replaces the key set."""
         self._keys = {key.key_id: key for key in keys if key.key_id}
         self._loaded_at = max(self._looked_at, time.monotonic())
+        self._is_auth_away = False
 
     async def verify(self, token: str) -> Caller:
         """Raises `Unauthenticated`, or `TemporarilyUnavailable` while it cannot be told."""
@@ -109,7 +113,7 @@ class TokenVerifier:
     async def _key(self, kid: str) -> jwt.PyJWK:
         if kid not in self._keys:
             async with self._looking:
-                if kid not in self._keys and time.monotonic() - self._looked_at > LOOK_AGAIN_SECONDS:
+                if kid not in self._keys and self._may_look_again():
                     await self._load_keys()
         if kid in self._keys:
             return self._keys[kid]
@@ -117,6 +121,10 @@ class TokenVerifier:
             # Auth did not answer: the key may be a new one.
             raise TemporarilyUnavailable("Access tokens cannot be checked yet. Try again.")
         raise Unauthenticated
+
+    def _may_look_again(self) -> bool:
+        pause = LOOK_AGAIN_SECONDS if self._keys else FIRST_LOOK_AGAIN_SECONDS
+        return time.monotonic() - self._looked_at > pause
 
     async def _load_keys(self) -> None:
         self._looked_at = time.monotonic()
@@ -126,9 +134,13 @@ class TokenVerifier:
                 answer.raise_for_status()
                 keys = jwt.PyJWKSet.from_dict(answer.json()).keys
         except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
-            log.warning(
-                "the key set at %s is not to be had (%s): keeping the last one", self._jwks_url, error
-            )
+            # From its end on: who has waited for an answer that did not come does not begin another wait.
+            self._looked_at = time.monotonic()
+            if not self._is_auth_away:
+                self._is_auth_away = True
+                log.warning(
+                    "the key set at %s is not to be had (%s): keeping the last one", self._jwks_url, error
+                )
             return
         self.trust(keys)
 
@@ -153,8 +165,7 @@ class TokenVerifier:
         """Keeps revocations and keys fresh, for ever."""
         while True:
             await self.load_revocations()
-            now = time.monotonic()
-            is_stale = not self._keys or now - self._loaded_at > REFRESH_KEYS_SECONDS
-            if is_stale and now - self._looked_at > LOOK_AGAIN_SECONDS:
+            is_stale = not self._keys or time.monotonic() - self._loaded_at > REFRESH_KEYS_SECONDS
+            if is_stale and self._may_look_again():
                 await self._load_keys()
-            await asyncio.sleep(REVOCATIONS_SECONDS)
+            await asyncio.sleep(REVOCATIONS_SECONDS if self._keys else FIRST_LOOK_AGAIN_SECONDS)
