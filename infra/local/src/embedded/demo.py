@@ -36,6 +36,11 @@ class Person:
 
     def call(self, method: str, path: str, body: Any = None, *, expect: int = 200) -> Any:
         answer = self._http.request(method, path, json=body, headers=self._headers)
+        deadline = time.monotonic() + WAIT_SECONDS
+        # "Not yet" says when to ask again: on a slow machine what was just made is still on its way.
+        while answer.status_code == 503 and time.monotonic() < deadline:
+            time.sleep(float(answer.headers.get("Retry-After", "1")))
+            answer = self._http.request(method, path, json=body, headers=self._headers)
         if answer.status_code != expect:
             raise Refused(f"{method} {path} answered {answer.status_code}, not {expect}: {answer.text}")
         return answer.json() if answer.content else None
