@@ -115,8 +115,8 @@ class StripeSide:
         """Stripe has tried for three days: this webhook will not come."""
         self._given_up.add(body)
 
-    def untold_captures(self) -> set[str | None]:
-        return {_captured(body) for body in self._given_up}
+    def untold_captures(self) -> set[str]:
+        return {intent_id for body in self._given_up if (intent_id := _captured(body)) is not None}
 
     def signature(self, body: bytes) -> str:
         return sign(body, WEBHOOK_SECRET, timestamp=int(time.time()))
