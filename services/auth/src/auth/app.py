@@ -1,4 +1,4 @@
-"""The HTTP process: `granian --interface asgi --factory auth.app:create_app`."""
+"""The HTTP process: `python -m libs.web.serving auth.app:create_app 3011`."""
 
 import asyncio
 from collections.abc import AsyncGenerator

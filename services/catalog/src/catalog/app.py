@@ -1,4 +1,4 @@
-"""The HTTP process: `granian --interface asgi --factory catalog.app:create_app`."""
+"""The HTTP process: `python -m libs.web.serving catalog.app:create_app 3012`."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
