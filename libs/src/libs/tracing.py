@@ -31,7 +31,7 @@ _span: ContextVar["Span | None"] = ContextVar("span", default=None)
 
 def parse_traceparent(text: str | None) -> tuple[str, str, bool] | None:
     """(trace id, span id, whether the trace is recorded); None when it is none."""
-    match = _TRACEPARENT.fullmatch(text or "")
+    match = _TRACEPARENT.fullmatch(text) if text else None
     return (match[1], match[2], bool(int(match[3], 16) & 1)) if match else None
 
 
@@ -41,15 +41,18 @@ def is_recorded(traceparent: str | None) -> bool:
     return parsed is not None and parsed[2]
 
 
-def start_trace(parent: str | None = None) -> str:
+def start_trace(parent: str | None = None, *, trace_id: int = 0) -> str:
     """Makes the work from here on a child of `parent`, or a new trace, and returns its `traceparent`.
 
-    Nothing of it is recorded.
+    Nothing of it is recorded. `trace_id` is that of the new trace, if it has one already.
     """
-    match = _TRACEPARENT.fullmatch(parent or "")
     # Ids need not be hard to guess, and secrets' cost a tenth of a request.
-    trace_id, flags = (match[1], match[3]) if match else (f"{random.getrandbits(128) or 1:032x}", "00")
-    traceparent = f"00-{trace_id}-{random.getrandbits(64) or 1:016x}-{flags}"
+    span_id = random.getrandbits(64) or 1
+    match = _TRACEPARENT.fullmatch(parent) if parent else None
+    if match:
+        traceparent = f"00-{match[1]}-{span_id:016x}-{match[3]}"
+    else:
+        traceparent = f"00-{trace_id or random.getrandbits(128) or 1:032x}-{span_id:016x}-00"
     _current.set(traceparent)
     _span.set(None)
     return traceparent

@@ -82,10 +82,11 @@ class Recorder:
         provider = TracerProvider(
             resource=resource, sampler=sampler, id_generator=self._ids, shutdown_on_exit=False
         )
+        # Asked about what has neither a parent nor links, before anything is made for it.
+        self._root = provider.sampler
         self._asks_parent = isinstance(provider.sampler, ParentBased)
         if self._asks_parent:
             provider.sampler = _LinkBased(provider.sampler)
-        self._sampler = provider.sampler
         provider.add_span_processor(processor)
         self._tracer = provider.get_tracer("ticketing")
 
@@ -107,9 +108,9 @@ class Recorder:
             context = _context_of(parent)
         elif not links:
             trace_id = random.getrandbits(128) or 1
-            asked = self._sampler.should_sample(_ROOT, trace_id, name, _KINDS[kind])
+            asked = self._root.should_sample(_ROOT, trace_id, name, _KINDS[kind])
             if asked.decision is Decision.DROP:
-                tracing.start_trace(f"00-{trace_id:032x}-{1:016x}-00")
+                tracing.start_trace(trace_id=trace_id)
                 return None
         self._ids.next_trace_id = trace_id
         span = self._tracer.start_span(

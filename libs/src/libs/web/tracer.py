@@ -1,9 +1,10 @@
 """Each request's place in its trace, its span where that is recorded, and its time."""
 
 import time
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs import tracing
 
@@ -33,15 +34,11 @@ class RequestTracer:
             if name == b"traceparent":
                 parent = value.decode("latin-1")
                 break
-        if self.telemetry is None:
+        telemetry = self.telemetry
+        if telemetry is None:
             tracing.start_trace(parent)
             await self._app(scope, receive, send)
-        else:
-            await self._observe(self.telemetry, parent, scope, receive, send)
-
-    async def _observe(
-        self, telemetry: "Telemetry", parent: str | None, scope: HTTPScope, receive: Receive, send: Send
-    ) -> None:
+            return
         method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
         recorder, span = tracing.recorder, None
         if recorder is None or scope["path"].endswith(_UNRECORDED):
@@ -50,11 +47,11 @@ class RequestTracer:
             span = recorder.start(parent, method, kind="server")
         status = 500
 
-        async def sending(message: Message) -> None:
+        def sending(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-            await send(message)
+            return send(message)
 
         started = time.perf_counter()
         try:
